@@ -1,0 +1,58 @@
+# Every target sets up what it needs: a virtual environment in .venv, made once and made again when the pins change.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+EXPERIMENT ?= experiments/facades.yaml
+SKYLIGHT := $(BIN)/skylight
+
+.PHONY: help setup demo test lint format constraints curate train export clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("$(PYTHON) is %d.%d; Skylight needs Python 3.11 or newer: make PYTHON=python3.11 ..." % sys.version_info[:2])'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "no venv module: apt-get install python3-venv" >&2; exit 2; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' constraints.txt)"
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+setup: $(READY)  ## install everything into .venv
+
+demo: $(READY)  ## the whole line on drawn building fronts, about 8 minutes on two cores
+	$(SKYLIGHT) demo
+
+curate: $(READY)  ## the data sets of EXPERIMENT=...
+	$(SKYLIGHT) curate $(EXPERIMENT)
+
+train: $(READY)  ## the trials of EXPERIMENT=..., resumed where they stopped
+	$(SKYLIGHT) train $(EXPERIMENT)
+
+export: $(READY)  ## the bundle of EXPERIMENT=...
+	$(SKYLIGHT) export $(EXPERIMENT)
+
+test: $(READY)  ## the tests
+	$(BIN)/python -m pytest
+
+lint: $(READY)  ## ruff, mypy, and Python 3.6 for what flies
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/vermin --quiet --no-tips --violations --target=3.6- deploy
+
+format: $(READY)  ## let ruff rewrite the sources
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+constraints: $(READY)  ## pin the newest versions that pyproject.toml allows
+	$(BIN)/uv pip compile --quiet --universal --no-header --no-emit-index-url --no-emit-find-links --no-annotate \
+	    --upgrade --extra dev pyproject.toml --output-file constraints.txt
+	$(BIN)/uv --version | sed -E 's/uv ([0-9.]+).*/uv==\1/' >> constraints.txt
+
+clean:  ## remove what the demo and the tests made, keep data, runs and bundles
+	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
