@@ -1,0 +1,400 @@
+"""A `torch.nn.Module` built from a cfg, whose sub-modules carry Darknet's layer indices.
+
+Knows what each layer computes; knows nothing about weights files, losses or training.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+
+from pipeline.darknet.cfg import Cfg
+from pipeline.darknet.layers import (
+    AveragePool,
+    Connected,
+    Convolutional,
+    Dropout,
+    LayerSpec,
+    MaxPool,
+    NetworkSpec,
+    Route,
+    Shape,
+    Shortcut,
+    Softmax,
+    Upsample,
+    Yolo,
+    describe,
+)
+from pipeline.darknet.yolo import decode
+
+__all__ = ["BATCH_NORM_EPS", "BatchNorm", "ConnectedLayer", "ConvolutionalLayer", "DarknetNetwork"]
+
+# blas.c normalize_cpu: (x - mean) / sqrt(variance + .00001f)
+BATCH_NORM_EPS = 1e-5
+
+
+class BatchNorm(nn.Module):
+    """Batch norm as Darknet's CPU and CUDA kernels compute it: the batch variance divides by n - 1.
+
+    Attributes:
+        bias, scale: learned, (channels,).
+        rolling_mean, rolling_variance: used in eval mode, (channels,).
+        momentum: weight of the newest batch; 0.1 in AlexeyAB's CPU build, 0.01 in its CUDA build and the original.
+    """
+
+    def __init__(self, channels: int, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.scale = nn.Parameter(torch.ones(channels))
+        self.rolling_mean: Tensor
+        self.rolling_variance: Tensor
+        self.register_buffer("rolling_mean", torch.zeros(channels))
+        self.register_buffer("rolling_variance", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (batch, channels, ...) with the batch's statistics in training, the rolling ones otherwise."""
+        if not self.training:
+            return functional.batch_norm(
+                x, self.rolling_mean, self.rolling_variance, self.scale, self.bias, False, 0.0, BATCH_NORM_EPS
+            )
+        y: Tensor = _TrainingNorm.apply(
+            x, self.scale, self.bias, self.rolling_mean, self.rolling_variance, self.momentum
+        )
+        return y
+
+
+class _TrainingNorm(torch.autograd.Function):
+    """Batch norm in training through PyTorch's kernels, with the numbers that make them Darknet's.
+
+    Forward, variance_cpu divides by n - 1 and PyTorch by n: eps and scale are adapted, so that the result is
+    scale * (x - mean) / sqrt(variance + eps) with Darknet's variance. Backward, normalize_delta_cpu divides its term
+    for the variance by n all the same; handing PyTorch the statistics of the n - 1 variance does that.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, momentum: float
+    ) -> Tensor:
+        n = x.numel() // x.shape[1]
+        ratio = n / (n - 1) if n > 1 else 1.0
+        y, batch_mean, inverse_std = torch.native_batch_norm(
+            x, scale / math.sqrt(ratio), bias, mean, variance, True, momentum, BATCH_NORM_EPS / ratio
+        )
+        ctx.save_for_backward(x, scale, batch_mean, inverse_std / math.sqrt(ratio))
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, scale, batch_mean, inverse_std = ctx.saved_tensors
+        dx, dscale, dbias = torch.ops.aten.native_batch_norm_backward(
+            gradients[0], x, scale, None, None, batch_mean, inverse_std, True, BATCH_NORM_EPS, [True, True, True]
+        )
+        return dx, dscale, dbias, None, None, None
+
+
+class _Weighted(nn.Module):
+    """What convolutional and connected layers share: batch norm or a bias, an activation, and freezing."""
+
+    weight: nn.Parameter
+    norm: BatchNorm | None
+    own_bias: nn.Parameter | None
+
+    def __init__(self, outputs: int, batch_normalize: bool, activation: str) -> None:
+        super().__init__()
+        self.norm = BatchNorm(outputs) if batch_normalize else None
+        self.own_bias = None if batch_normalize else nn.Parameter(torch.zeros(outputs))
+        self.activation = activation
+        self.is_frozen = False
+
+    @property
+    def bias(self) -> nn.Parameter:
+        """(outputs,) the bias, which Darknet adds after batch norm where there is one."""
+        bias = self.own_bias if self.norm is None else self.norm.bias
+        assert bias is not None
+        return bias
+
+    def freeze(self) -> None:
+        """Stop learning: no gradient, hence no decay, and batch norm stays in eval with its statistics untouched."""
+        self.is_frozen = True
+        for parameter in self.parameters():
+            parameter.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> "_Weighted":
+        """Set training mode, unless frozen."""
+        super().train(mode and not self.is_frozen)
+        return self
+
+
+class ConvolutionalLayer(_Weighted):
+    """`[convolutional]`; `weight` is the kernel (filters, channels / groups, size, size)."""
+
+    def __init__(self, spec: Convolutional, channels: int) -> None:
+        super().__init__(spec.filters, spec.batch_normalize, spec.activation)
+        self.spec = spec
+        inputs = channels // spec.groups
+        # make_convolutional_layer: scale * uniform(-1, 1), scale = sqrt(2 / (size * size * channels / groups))
+        scale = math.sqrt(2 / (spec.size * spec.size * inputs))
+        self.weight = nn.Parameter(torch.empty(spec.filters, inputs, spec.size, spec.size).uniform_(-scale, scale))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels, height, width) to (batch, filters, height', width')."""
+        spec = self.spec
+        x = functional.conv2d(x, self.weight, self.own_bias, spec.stride, spec.padding, spec.dilation, spec.groups)
+        return activate(x if self.norm is None else self.norm(x), self.activation)
+
+
+class ConnectedLayer(_Weighted):
+    """`[connected]`; `weight` is (outputs, inputs)."""
+
+    def __init__(self, spec: Connected) -> None:
+        super().__init__(spec.outputs, spec.batch_normalize, spec.activation)
+        # make_connected_layer: scale * uniform(-1, 1), scale = sqrt(2 / inputs)
+        scale = math.sqrt(2 / spec.inputs)
+        self.weight = nn.Parameter(torch.empty(spec.outputs, spec.inputs).uniform_(-scale, scale))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, ...) to (batch, outputs, 1, 1)."""
+        x = functional.linear(x.flatten(1), self.weight, self.own_bias)[:, :, None, None]
+        return activate(x if self.norm is None else self.norm(x), self.activation)
+
+
+class _MaxPoolLayer(nn.Module):
+    def __init__(self, spec: MaxPool, before: Shape, after: Shape) -> None:
+        super().__init__()
+        self.spec, self.after = spec, after
+        left = spec.padding // 2
+        # PyTorch pads both sides alike. Where that starts the windows on the same pixels, pad inside the pooling and
+        # cut; it spares a copy of the input, and an ONNX Pad of minus infinity, which TensorRT does not read.
+        right = max(
+            (after.height - 1) * spec.stride[0] + spec.size - before.height - left,
+            (after.width - 1) * spec.stride[1] + spec.size - before.width - left,
+        )
+        if right <= left <= spec.size // 2:
+            self.padding, self.skip, self.outside = left, 0, None
+        elif spec.stride == (1, 1) and right <= spec.size // 2:
+            self.padding, self.skip, self.outside = right, right - left, None
+        else:
+            self.padding, self.skip, self.outside = 0, 0, (left, right, left, right)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.outside:
+            x = functional.pad(x, self.outside, value=float("-inf"))
+        x = functional.max_pool2d(x, self.spec.size, self.spec.stride, self.padding)
+        end = self.skip + self.after.height, self.skip + self.after.width
+        if x.shape[2:] == end:
+            return x[:, :, self.skip :, self.skip :] if self.skip else x
+        return x[:, :, self.skip : end[0], self.skip : end[1]]
+
+
+class _RouteLayer(nn.Module):
+    def __init__(self, spec: Route) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def forward(self, parts: list[Tensor]) -> Tensor:
+        if self.spec.groups > 1:
+            parts = [part.chunk(self.spec.groups, dim=1)[self.spec.group] for part in parts]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+class _ShortcutLayer(nn.Module):
+    def __init__(self, spec: Shortcut) -> None:
+        super().__init__()
+        self.activation = spec.activation
+
+    def forward(self, x: Tensor, others: list[Tensor]) -> Tensor:
+        for other in others:
+            x = x + other if x.shape == other.shape else _overlap_add(x, other)
+        return activate(x, self.activation)
+
+
+def _overlap_add(x: Tensor, other: Tensor) -> Tensor:
+    """blas.c shortcut_cpu: every `stride`-th pixel of a larger map, every `sample`-th place of a smaller one."""
+    channels = min(x.shape[1], other.shape[1])
+    stride, sample = max(1, other.shape[3] // x.shape[3]), max(1, x.shape[3] // other.shape[3])
+    height, width = min(x.shape[2], other.shape[2]), min(x.shape[3], other.shape[3])
+    added = x.clone()
+    added[:, :channels, : height * sample : sample, : width * sample : sample] += other[
+        :, :channels, : height * stride : stride, : width * stride : stride
+    ]
+    return added
+
+
+class _UpsampleLayer(nn.Module):
+    def __init__(self, spec: Upsample) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.interpolate(x, scale_factor=float(self.spec.stride), mode="nearest")
+        return x if self.spec.scale == 1.0 else x * self.spec.scale
+
+
+class _AveragePoolLayer(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(dim=(2, 3), keepdim=True)
+
+
+class _SoftmaxLayer(nn.Module):
+    def __init__(self, spec: Softmax) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.flatten(1).view(x.shape[0], self.spec.groups, -1)
+        return (flat / self.spec.temperature).softmax(dim=2).view(x.shape[0], -1, 1, 1)
+
+
+class DarknetNetwork(nn.Module):
+    """A network in Darknet's layer count: `layers[i]` is the cfg's section i after `[net]`.
+
+    Attributes:
+        cfg: the text it was built from.
+        spec: every layer's description and output shape.
+        layers: one module per section; `state_dict` keys begin with `layers.<index>.`.
+    """
+
+    def __init__(self, cfg: Cfg) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.spec: NetworkSpec = describe(cfg)
+        befores = (self.spec.input, *self.spec.shapes[:-1])
+        triples = zip(self.spec.layers, befores, self.spec.shapes, strict=True)
+        self.layers = nn.ModuleList(_build(spec, before, after) for spec, before, after in triples)
+        self._last_use = _last_use(self.spec.layers)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Run the network.
+
+        Args:
+            images: (batch, 3, height, width) float, RGB, 0 to 1, of the size in the cfg.
+
+        Returns:
+            The raw output before each yolo layer, (batch, masks * (5 + classes), height, width) each, in the order of
+            the cfg; for a network without one, the output of the last layer.
+        """
+        heads = set(self.spec.yolo_layers)
+        wanted = heads or {len(self.layers) - 1}
+        return [output for index, output in self._run(images, keep=wanted) if index in wanted]
+
+    def outputs(self, images: Tensor, layers: Iterable[int]) -> dict[int, Tensor]:
+        """Outputs of the layers asked for; a yolo layer gives its raw input."""
+        wanted = set(layers)
+        return {index: output for index, output in self._run(images, keep=wanted) if index in wanted}
+
+    def decode(self, raw: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Boxes (batch, M, 4) xyxy in pixels of the network input and scores (batch, M, classes), head after head."""
+        parts = [decode(output, head) for output, head in zip(raw, self.spec.heads, strict=True)]
+        return torch.cat([boxes for boxes, _ in parts], dim=1), torch.cat([scores for _, scores in parts], dim=1)
+
+    def weighted(self, index: int) -> ConvolutionalLayer | ConnectedLayer:
+        """The layer `index`, which must be one with weights."""
+        layer = self.layers[index]
+        assert isinstance(layer, ConvolutionalLayer | ConnectedLayer), index
+        return layer
+
+    def _run(self, x: Tensor, keep: set[int]) -> Iterable[tuple[int, Tensor]]:
+        outputs: dict[int, Tensor] = {}
+        for index, (spec, layer) in enumerate(zip(self.spec.layers, self.layers, strict=True)):
+            if isinstance(spec, Route):
+                x = layer([outputs[source] for source in spec.sources])
+            elif isinstance(spec, Shortcut):
+                x = layer(x, [outputs[source] for source in spec.sources])
+            else:
+                x = layer(x)
+            yield index, x
+            if self._last_use.get(index, -1) > index:
+                outputs[index] = x
+            for source in [source for source in outputs if self._last_use[source] <= index]:
+                del outputs[source]
+
+
+def _build(spec: LayerSpec, before: Shape, after: Shape) -> nn.Module:
+    match spec:
+        case Convolutional():
+            return ConvolutionalLayer(spec, before.channels)
+        case Connected():
+            return ConnectedLayer(spec)
+        case MaxPool():
+            return _MaxPoolLayer(spec, before, after)
+        case Route():
+            return _RouteLayer(spec)
+        case Shortcut():
+            return _ShortcutLayer(spec)
+        case Upsample():
+            return _UpsampleLayer(spec)
+        case AveragePool():
+            return _AveragePoolLayer()
+        case Softmax():
+            return _SoftmaxLayer(spec)
+        case Dropout():
+            return nn.Dropout(spec.probability)
+        case Yolo():
+            return nn.Identity()
+
+
+def _last_use(layers: tuple[LayerSpec, ...]) -> dict[int, int]:
+    """The last layer that reads each output by its index; the next layer's reading does not count."""
+    last: dict[int, int] = {}
+    for index, layer in enumerate(layers):
+        if isinstance(layer, Route | Shortcut):
+            last.update(dict.fromkeys(layer.sources, index))
+    return last
+
+
+def activate(x: Tensor, name: str) -> Tensor:
+    """Apply one of `ACTIVATIONS` (Darknet's activations.h)."""
+    match name:
+        case "linear":
+            return x
+        case "leaky" | "revleaky" | "ramp":  # ramp: x * (x > 0) + .1 * x
+            return functional.leaky_relu(x, 0.1) if name != "ramp" else functional.relu(x) + 0.1 * x
+        case "logistic":
+            return x.sigmoid()
+        case "loggy":
+            return 2 * x.sigmoid() - 1
+        case "relu":
+            return functional.relu(x)
+        case "relu6":
+            return functional.relu6(x)
+        case "elu":
+            return functional.elu(x)
+        case "selu":  # Darknet's constants have four digits
+            return torch.where(x >= 0, 1.0507 * x, 1.0507 * 1.6732 * (x.clamp(max=0).exp() - 1))
+        case "gelu":
+            return 0.5 * x * (1 + torch.tanh(0.797885 * x + 0.035677 * x**3))
+        case "relie":
+            return functional.leaky_relu(x, 0.01)
+        case "tanh":
+            return x.tanh()
+        case "plse":
+            return torch.where(x < -4, 0.01 * (x + 4), torch.where(x > 4, 0.01 * (x - 4) + 1, 0.125 * x + 0.5))
+        case "stair":
+            floor = x.floor()
+            half = (x / 2).floor()
+            return torch.where(floor % 2 == 0, half, (x - floor) + half)
+        case "hardtan":
+            return x.clamp(-1, 1)
+        case "lhtan":
+            return torch.where(x < 0, 0.001 * x, torch.where(x > 1, 0.001 * (x - 1) + 1, x))
+        case "swish":
+            return functional.silu(x)
+        case "mish":
+            return functional.mish(x)
+        case "hard_mish":
+            return torch.where(x > 0, x, torch.where(x > -2, x * x / 2 + x, torch.zeros_like(x)))
+        case "normalize_channels":
+            positive = functional.relu(x)
+            return positive / (positive.sum(dim=1, keepdim=True) + 1e-4)
+        case "normalize_channels_softmax":
+            exponential = x.exp()
+            return exponential / (exponential.sum(dim=1, keepdim=True) + 1e-4)
+        case "normalize_channels_softmax_maxval":
+            exponential = (x - x.amax(dim=1, keepdim=True)).exp()
+            return exponential / (exponential.sum(dim=1, keepdim=True) + 1e-4)
+    raise ValueError(f"no such activation: {name}")
