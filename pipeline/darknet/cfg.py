@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipeline.errors import UserError
 
-__all__ = ["Cfg", "Section", "network_cfg", "read_cfg", "shipped_networks", "with_options"]
+__all__ = ["Cfg", "Section", "adapted", "network_cfg", "read_cfg", "shipped_networks", "with_options"]
 
 _ASSIGNMENT = re.compile(r"([^=]+)=(.*)")
 
@@ -154,6 +154,19 @@ def with_options(cfg: Cfg, changes: dict[int, dict[str, str]], net: dict[str, st
         lines.append(f"{key}={pending.pop(key)}" if key in pending else line)
     _insert_before_blank(lines, [f"{key}={value}" for key, value in pending.items()])
     return _parse(cfg.path, "\n".join(lines) + "\n")
+
+
+def adapted(cfg: Cfg, width: int, height: int, classes: int) -> Cfg:
+    """Return `cfg` for another input size, in pixels, and another number of classes in every yolo head."""
+    changes: dict[int, dict[str, str]] = {}
+    for index, section in enumerate(cfg.layers):
+        if section.kind == "yolo":
+            anchors = len(section.integers("mask", range(section.integer("num", 1, 1))))
+            changes[index] = {"classes": str(classes)}
+            if index == 0 or "filters" not in cfg.layers[index - 1].options:
+                raise section.error("follows no convolution", "put a [convolutional] section before it")
+            changes[index - 1] = {"filters": str(anchors * (5 + classes))}
+    return with_options(cfg, changes, {"width": str(width), "height": str(height)})
 
 
 def _insert_before_blank(lines: list[str], new: list[str]) -> None:

@@ -1,0 +1,48 @@
+"""Non-maximum suppression as Darknet does it: greedy, class by class (box.c do_nms_sort)."""
+
+import numpy as np
+
+
+def iou(boxes, others):
+    # type: (np.ndarray, np.ndarray) -> np.ndarray
+    """Intersection over union of every pair: (N, 4) and (M, 4) xyxy to (N, M) float32; empty overlaps give 0."""
+    boxes, others = np.asarray(boxes, np.float32), np.asarray(others, np.float32)
+    size = np.minimum(boxes[:, None, 2:], others[None, :, 2:]) - np.maximum(boxes[:, None, :2], others[None, :, :2])
+    overlap = np.maximum(size, 0).prod(axis=2)
+    union = _area(boxes)[:, None] + _area(others)[None, :] - overlap
+    result = np.zeros_like(overlap)
+    np.divide(overlap, union, out=result, where=overlap > 0)
+    return result
+
+
+def nms(boxes, scores, classes, threshold):
+    # type: (np.ndarray, np.ndarray, np.ndarray, float) -> np.ndarray
+    """Keep, per class, every box that overlaps no better kept one by more than `threshold`.
+
+    boxes: (N, 4) float32 xyxy. scores: (N,). classes: (N,) integers.
+    Returns indices into the input, best score first; equal scores keep their order.
+    """
+    order = np.argsort(-scores, kind="stable")
+    kept = [_nms_one_class(boxes, order[classes[order] == index], threshold) for index in np.unique(classes)]
+    if not kept:
+        return np.zeros(0, np.int64)
+    found = np.concatenate(kept)
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    return found[np.argsort(rank[found], kind="stable")]
+
+
+def _nms_one_class(boxes, order, threshold):
+    # type: (np.ndarray, np.ndarray, float) -> np.ndarray
+    kept = []
+    while len(order):
+        best, order = order[0], order[1:]
+        kept.append(best)
+        if len(order):
+            order = order[iou(boxes[best : best + 1], boxes[order])[0] <= threshold]
+    return np.array(kept, np.int64)
+
+
+def _area(boxes):
+    # type: (np.ndarray) -> np.ndarray
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])

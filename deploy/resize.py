@@ -1,0 +1,95 @@
+"""The resize, for training, evaluation and drone alike: how a picture becomes the network's input, and boxes go back.
+
+The mode belongs to the weights: AlexeyAB's Darknet stretches, the original letterboxes. Knows nothing about networks.
+"""
+
+from typing import NamedTuple, Tuple
+
+import cv2
+import numpy as np
+
+from deploy.errors import refuse
+
+RESIZE_MODES = ("stretch", "letterbox")
+
+# image.c letterbox_image fills with .5
+_BORDER = 127
+
+
+class Placement(NamedTuple):
+    """Where a source picture of (width, height) pixels lies in the network's input: x' = x * scale_x + left."""
+
+    scale_x: float
+    scale_y: float
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+def place(width, height, network_width, network_height, mode):
+    # type: (int, int, int, int, str) -> Placement
+    """Compute the placement of a (width, height) picture; a letterbox is centred as in image.c letterbox_image.
+
+    >>> place(640, 320, 416, 416, "letterbox")
+    Placement(scale_x=0.65, scale_y=0.65, left=0, top=104, width=640, height=320)
+    """
+    inner_width, inner_height = _inner_size(width, height, network_width, network_height, mode)
+    left, top = (network_width - inner_width) // 2, (network_height - inner_height) // 2
+    return Placement(inner_width / width, inner_height / height, left, top, width, height)
+
+
+def resize_image(image, network_width, network_height, mode):
+    # type: (np.ndarray, int, int, str) -> Tuple[np.ndarray, Placement]
+    """Resize (H, W, 3) uint8 to (network_height, network_width, 3) uint8, and say where the picture lies in it."""
+    height, width = image.shape[:2]
+    placement = place(width, height, network_width, network_height, mode)
+    size = _inner_size(width, height, network_width, network_height, mode)
+    inner = image if (width, height) == size else cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+    if size == (network_width, network_height):
+        return inner, placement
+    canvas = np.full((network_height, network_width, 3), _BORDER, np.uint8)
+    canvas[placement.top : placement.top + size[1], placement.left : placement.left + size[0]] = inner
+    return canvas, placement
+
+
+def to_tensor(image):
+    # type: (np.ndarray) -> np.ndarray
+    """Turn (H, W, 3) uint8 into the network's input, (1, 3, H, W) float32 from 0 to 1."""
+    tensor = np.empty((1, 3) + image.shape[:2], np.float32)
+    np.multiply(image.transpose(2, 0, 1), np.float32(1 / 255), out=tensor[0])
+    return tensor
+
+
+def boxes_to_network(boxes, placement):
+    # type: (np.ndarray, Placement) -> np.ndarray
+    """Move (N, 4) xyxy boxes from pixels of the source image to pixels of the network's input."""
+    scale, shift = _scale_and_shift(placement)
+    return (np.asarray(boxes, np.float32) * scale + shift).astype(np.float32)
+
+
+def boxes_to_source(boxes, placement):
+    # type: (np.ndarray, Placement) -> np.ndarray
+    """Move (N, 4) xyxy boxes from pixels of the network's input to pixels of the source image, clipped to it."""
+    scale, shift = _scale_and_shift(placement)
+    source = (np.asarray(boxes, np.float32) - shift) / scale
+    limits = np.array([placement.width, placement.height] * 2, np.float32)
+    return np.clip(source, 0, limits).astype(np.float32)
+
+
+def _inner_size(width, height, network_width, network_height, mode):
+    # type: (int, int, int, int, str) -> Tuple[int, int]
+    """Width and height of the picture inside the network's input."""
+    if mode == "stretch":
+        return network_width, network_height
+    if mode != "letterbox":
+        raise refuse("resize mode", repr(mode), "allowed: " + ", ".join(RESIZE_MODES))
+    if network_width * height < network_height * width:
+        return network_width, max(1, height * network_width // width)
+    return max(1, width * network_height // height), network_height
+
+
+def _scale_and_shift(placement):
+    # type: (Placement) -> Tuple[np.ndarray, np.ndarray]
+    scale = np.array([placement.scale_x, placement.scale_y] * 2, np.float32)
+    return scale, np.array([placement.left, placement.top] * 2, np.float32)

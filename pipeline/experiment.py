@@ -1,0 +1,248 @@
+"""The experiment file: what to curate, train and export. Read and checked here; nothing of it is carried out here."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipeline.errors import UserError, refuse
+
+__all__ = ["Augment", "DataSource", "Experiment", "ExportChoice", "Stage", "Start", "read_experiment", "read_yaml_model"]
+
+_AnyModel = TypeVar("_AnyModel", bound=BaseModel)
+_Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSource(_Model):
+    """A curated set: made from `source` by `recipe`, or one that lies at `path` already. Paths count from the file."""
+
+    recipe: Path | None = None
+    source: Path | None = None
+    path: Path | None = None
+
+    @model_validator(mode="after")
+    def _has_one_origin(self) -> "DataSource":
+        if (self.recipe is None) == (self.path is None):
+            raise ValueError("give either recipe (with source), or path of a curated set")
+        return self
+
+
+class Augment(_Model):
+    """Darknet's augmentation; 0 or 1 switches a part off.
+
+    Attributes:
+        jitter: each side of the crop moves by up to this part of the picture, in or out.
+        flip: mirror every second picture.
+        hue: shift by up to this part of the circle. saturation, exposure: scaled by up to this factor or its inverse.
+    """
+
+    jitter: Annotated[float, Field(ge=0, lt=0.5)] = 0.3
+    flip: bool = True
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    saturation: Annotated[float, Field(ge=1, le=10)] = 1.5
+    exposure: Annotated[float, Field(ge=1, le=10)] = 1.5
+
+
+class Start(_Model):
+    """Where the weights of a trial come from.
+
+    Attributes:
+        name: for folders and tables.
+        stage: an earlier stage, whose best weights are taken; `trial` names one of its trials if it has several.
+        weights: a Darknet .weights file. With neither, the network starts at random.
+        layers: take only the layers before this one (15 is `yolov3-tiny.conv.15`); the others start at random.
+        freeze: freeze counts for this start, instead of the stage's.
+    """
+
+    name: _Name
+    stage: _Name | None = None
+    trial: str | None = None
+    weights: Path | None = None
+    layers: Annotated[int, Field(ge=1)] | None = None
+    freeze: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+
+    @model_validator(mode="after")
+    def _has_one_origin(self) -> "Start":
+        if self.stage is not None and self.weights is not None:
+            raise ValueError("give stage or weights, not both")
+        if self.trial is not None and self.stage is None:
+            raise ValueError("trial needs stage")
+        return self
+
+
+class Stage(_Model):
+    """Train on one set from each start at each freeze count and seed.
+
+    Attributes:
+        iterations: batches to train on.
+        evaluate_at: iterations at which AP is measured on the val split; the last iteration always is.
+        freeze_untrained: allow freezing layers that were never trained.
+    """
+
+    name: _Name
+    data: _Name
+    starts: tuple[Start, ...] = (Start(name="scratch"),)
+    freeze: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
+    iterations: Annotated[int, Field(ge=1)]
+    evaluate_at: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    freeze_untrained: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_starts(cls, value: Any) -> Any:
+        """Let a start be a word: `scratch`, or the name of an earlier stage."""
+        if isinstance(value, dict) and isinstance(value.get("starts"), list):
+            starts = [
+                {"name": s} if s == "scratch" else {"name": s, "stage": s} if isinstance(s, str) else s
+                for s in value["starts"]
+            ]
+            return {**value, "starts": starts}
+        return value
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> "Stage":
+        names = [start.name for start in self.starts]
+        if len(set(names)) < len(names) or not names:
+            raise ValueError(f"starts need different names, at least one; found {', '.join(names) or 'none'}")
+        if any(point > self.iterations for point in self.evaluate_at):
+            raise ValueError(f"evaluate_at goes beyond iterations={self.iterations}")
+        return self
+
+
+class ExportChoice(_Model):
+    """What becomes the bundle: the trial of `stage` with the best AP on val, or the `trial` named."""
+
+    stage: _Name
+    trial: str | None = None
+    name: _Name
+    version: _Name = "1"
+    score_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    nms_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.45
+
+
+class Experiment(_Model):
+    """One file, `*.yaml`. `network` is a shipped name or the path of a .cfg; `size` the input's width and height."""
+
+    name: _Name
+    description: str = ""
+    network: str = "yolov3-tiny"
+    size: Annotated[int, Field(ge=32, le=2048)] = 416
+    resize: Literal["stretch", "letterbox"] = "stretch"
+    batch: Annotated[int, Field(ge=1)] = 16
+    learning_rate: Annotated[float, Field(gt=0)] = 0.001
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    decay: Annotated[float, Field(ge=0)] = 0.0005
+    burn_in: Annotated[int, Field(ge=0)] = 0
+    batch_norm_momentum: Annotated[float, Field(gt=0, le=1)] = 0.1
+    loss: Literal["alexeyab", "original"] = "alexeyab"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    augment: Augment = Augment()
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
+    data: dict[str, DataSource]
+    stages: tuple[Stage, ...]
+    export: ExportChoice | None = None
+
+    @model_validator(mode="after")
+    def _refers_to_what_exists(self) -> "Experiment":
+        if self.size % 32:
+            raise ValueError(f"size={self.size} is no multiple of 32; the nearest is {max(32, round(self.size / 32) * 32)}")
+        if not self.stages:
+            raise ValueError("stages is empty; give at least one")
+        earlier: list[str] = []
+        for stage in self.stages:
+            if stage.data not in self.data:
+                raise ValueError(f"stage {stage.name}: data={stage.data} is unknown; allowed: {', '.join(self.data)}")
+            for start in stage.starts:
+                if start.stage is not None and start.stage not in earlier:
+                    allowed = ", ".join(["scratch", *earlier])
+                    raise ValueError(f"stage {stage.name}: start {start.stage} is no earlier stage; allowed: {allowed}")
+            if stage.name in earlier:
+                raise ValueError(f"two stages are named {stage.name}")
+            earlier.append(stage.name)
+        if self.export and self.export.stage not in earlier:
+            raise ValueError(f"export: stage {self.export.stage} is unknown; allowed: {', '.join(earlier)}")
+        return self
+
+
+def read_experiment(path: Path) -> Experiment:
+    """Read and check an experiment file; its relative paths are taken from the file's own folder.
+
+    Raises:
+        UserError: one line that names file, key, the value found and what is allowed.
+    """
+    experiment = read_yaml_model(path, Experiment)
+    base = path.resolve().parent
+
+    def from_file(entry: Path | None) -> Path | None:
+        return None if entry is None else base / entry.expanduser()
+
+    data = {
+        name: source.model_copy(
+            update={key: from_file(getattr(source, key)) for key in ("recipe", "source", "path")},
+        )
+        for name, source in experiment.data.items()
+    }
+    stages = tuple(
+        stage.model_copy(
+            update={"starts": tuple(s.model_copy(update={"weights": from_file(s.weights)}) for s in stage.starts)}
+        )
+        for stage in experiment.stages
+    )
+    network = str(base / experiment.network) if experiment.network.endswith(".cfg") else experiment.network
+    return experiment.model_copy(update={"data": data, "stages": stages, "network": network})
+
+
+def read_yaml_model(path: Path, kind: type[_AnyModel]) -> _AnyModel:
+    """Read a YAML file into a pydantic model; anything wrong is one line with file, key, value and what is allowed."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise refuse(path, error.strerror or str(error), "give the path of a YAML file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        problem = getattr(error, "problem", None) or "not a text file"
+        raise refuse(where, f"not YAML: {problem}", "correct the line") from None
+    if not isinstance(content, dict):
+        raise refuse(path, "holds no mapping of keys", f"write keys such as {', '.join(list(kind.model_fields)[:3])}")
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        raise _first_problem(path, error, kind) from None
+
+
+def _first_problem(path: Path, error: ValidationError, kind: type[BaseModel]) -> UserError:
+    problem = error.errors()[0]
+    key = ".".join(str(part) for part in problem["loc"])
+    more = f" ({error.error_count() - 1} more problems)" if error.error_count() > 1 else ""
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        allowed = ", ".join(_fields_at(kind, problem["loc"][:-1]))
+        return refuse(path, f"unknown key {key}: {problem['input']!r}"[:200], f"allowed here: {allowed}{more}")
+    if problem["type"] == "missing":
+        return refuse(path, f"key {key} is missing", f"add it{more}")
+    if problem["type"] == "value_error":
+        return UserError(f"{path}: {key + ': ' if key else ''}{message}{more}")
+    return refuse(path, f"{key}: {problem['input']!r}"[:200], f"{message}{more}")
+
+
+def _fields_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Names of the fields of the model that stands at `location` below `kind`."""
+    for part in location:
+        field = kind.model_fields.get(str(part))
+        if field is None:
+            continue
+        found: list[Any] = [field.annotation]
+        while found:
+            candidate = found.pop()
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                kind = candidate
+                break
+            found += list(get_args(candidate))
+    return list(kind.model_fields)

@@ -1,0 +1,40 @@
+"""Ctrl-C and SIGTERM as a question that long work asks at a safe moment, instead of an exception at any."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+__all__ = ["Interrupted", "StopRequest", "stop_on_signals"]
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error
+    """The user asked to stop; the message says what was kept and how to go on."""
+
+
+class StopRequest:
+    """Whether a stop was asked for. A second Ctrl-C does not wait."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        if self.is_set:
+            raise KeyboardInterrupt
+        self.is_set = True
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[StopRequest]:
+    """Catch SIGINT and SIGTERM inside the block; outside the main thread nothing is caught."""
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
