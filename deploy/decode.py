@@ -9,8 +9,7 @@ from deploy.nms import nms
 from deploy.resize import Placement, boxes_to_source
 
 
-def select(boxes, scores, threshold):
-    # type: (np.ndarray, np.ndarray, float) -> Tuple[np.ndarray, np.ndarray, np.ndarray]
+def select(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Take every pair of box and class that scores above `threshold`; one box may give several classes, as in Darknet.
 
     boxes: (M, 4) float32 xyxy. scores: (M, classes) float32.
@@ -20,8 +19,9 @@ def select(boxes, scores, threshold):
     return boxes[rows], scores[rows, classes], classes.astype(np.int64)
 
 
-def detections_from_network(boxes, scores, threshold, nms_threshold, placement):
-    # type: (np.ndarray, np.ndarray, float, float, Placement) -> Detections
+def detections_from_network(
+    boxes: np.ndarray, scores: np.ndarray, threshold: float, nms_threshold: float, placement: Placement
+) -> Detections:
     """Select, suppress and move to pixels of the source image.
 
     boxes: (M, 4) float32, xyxy, pixels of the network's input. scores: (M, classes) float32, 0 to 1.

@@ -3,8 +3,7 @@
 import numpy as np
 
 
-def iou(boxes, others):
-    # type: (np.ndarray, np.ndarray) -> np.ndarray
+def iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Intersection over union of every pair: (N, 4) and (M, 4) xyxy to (N, M) float32; empty overlaps give 0."""
     boxes, others = np.asarray(boxes, np.float32), np.asarray(others, np.float32)
     size = np.minimum(boxes[:, None, 2:], others[None, :, 2:]) - np.maximum(boxes[:, None, :2], others[None, :, :2])
@@ -15,8 +14,7 @@ def iou(boxes, others):
     return result
 
 
-def nms(boxes, scores, classes, threshold):
-    # type: (np.ndarray, np.ndarray, np.ndarray, float) -> np.ndarray
+def nms(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, threshold: float) -> np.ndarray:
     """Keep, per class, every box that overlaps no better kept one by more than `threshold`.
 
     boxes: (N, 4) float32 xyxy. scores: (N,). classes: (N,) integers.
@@ -32,8 +30,7 @@ def nms(boxes, scores, classes, threshold):
     return found[np.argsort(rank[found], kind="stable")]
 
 
-def _nms_one_class(boxes, order, threshold):
-    # type: (np.ndarray, np.ndarray, float) -> np.ndarray
+def _nms_one_class(boxes: np.ndarray, order: np.ndarray, threshold: float) -> np.ndarray:
     kept = []
     while len(order):
         best, order = order[0], order[1:]
@@ -43,6 +40,5 @@ def _nms_one_class(boxes, order, threshold):
     return np.array(kept, np.int64)
 
 
-def _area(boxes):
-    # type: (np.ndarray) -> np.ndarray
+def _area(boxes: np.ndarray) -> np.ndarray:
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])

@@ -27,8 +27,7 @@ class Placement(NamedTuple):
     height: int
 
 
-def place(width, height, network_width, network_height, mode):
-    # type: (int, int, int, int, str) -> Placement
+def place(width: int, height: int, network_width: int, network_height: int, mode: str) -> Placement:
     """Compute the placement of a (width, height) picture; a letterbox is centred as in image.c letterbox_image.
 
     >>> place(640, 320, 416, 416, "letterbox")
@@ -39,8 +38,7 @@ def place(width, height, network_width, network_height, mode):
     return Placement(inner_width / width, inner_height / height, left, top, width, height)
 
 
-def resize_image(image, network_width, network_height, mode):
-    # type: (np.ndarray, int, int, str) -> Tuple[np.ndarray, Placement]
+def resize_image(image: np.ndarray, network_width: int, network_height: int, mode: str) -> Tuple[np.ndarray, Placement]:
     """Resize (H, W, 3) uint8 to (network_height, network_width, 3) uint8, and say where the picture lies in it."""
     height, width = image.shape[:2]
     placement = place(width, height, network_width, network_height, mode)
@@ -53,23 +51,20 @@ def resize_image(image, network_width, network_height, mode):
     return canvas, placement
 
 
-def to_tensor(image):
-    # type: (np.ndarray) -> np.ndarray
+def to_tensor(image: np.ndarray) -> np.ndarray:
     """Turn (H, W, 3) uint8 into the network's input, (1, 3, H, W) float32 from 0 to 1."""
     tensor = np.empty((1, 3) + image.shape[:2], np.float32)
     np.multiply(image.transpose(2, 0, 1), np.float32(1 / 255), out=tensor[0])
     return tensor
 
 
-def boxes_to_network(boxes, placement):
-    # type: (np.ndarray, Placement) -> np.ndarray
+def boxes_to_network(boxes: np.ndarray, placement: Placement) -> np.ndarray:
     """Move (N, 4) xyxy boxes from pixels of the source image to pixels of the network's input."""
     scale, shift = _scale_and_shift(placement)
     return (np.asarray(boxes, np.float32) * scale + shift).astype(np.float32)
 
 
-def boxes_to_source(boxes, placement):
-    # type: (np.ndarray, Placement) -> np.ndarray
+def boxes_to_source(boxes: np.ndarray, placement: Placement) -> np.ndarray:
     """Move (N, 4) xyxy boxes from pixels of the network's input to pixels of the source image, clipped to it."""
     scale, shift = _scale_and_shift(placement)
     source = (np.asarray(boxes, np.float32) - shift) / scale
@@ -77,8 +72,7 @@ def boxes_to_source(boxes, placement):
     return np.clip(source, 0, limits).astype(np.float32)
 
 
-def _inner_size(width, height, network_width, network_height, mode):
-    # type: (int, int, int, int, str) -> Tuple[int, int]
+def _inner_size(width: int, height: int, network_width: int, network_height: int, mode: str) -> Tuple[int, int]:
     """Width and height of the picture inside the network's input."""
     if mode == "stretch":
         return network_width, network_height
@@ -89,7 +83,6 @@ def _inner_size(width, height, network_width, network_height, mode):
     return max(1, width * network_height // height), network_height
 
 
-def _scale_and_shift(placement):
-    # type: (Placement) -> Tuple[np.ndarray, np.ndarray]
+def _scale_and_shift(placement: Placement) -> Tuple[np.ndarray, np.ndarray]:
     scale = np.array([placement.scale_x, placement.scale_y] * 2, np.float32)
     return scale, np.array([placement.left, placement.top] * 2, np.float32)

@@ -8,7 +8,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from pipeline.errors import UserError, refuse
 
-__all__ = ["Augment", "DataSource", "Experiment", "ExportChoice", "Stage", "Start", "read_experiment", "read_yaml_model"]
+__all__ = [
+    "Augment",
+    "DataSource",
+    "Experiment",
+    "ExportChoice",
+    "Stage",
+    "Start",
+    "_read_yaml_model",
+    "read_experiment",
+]
 
 _AnyModel = TypeVar("_AnyModel", bound=BaseModel)
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
@@ -151,7 +160,9 @@ class Experiment(_Model):
     @model_validator(mode="after")
     def _refers_to_what_exists(self) -> "Experiment":
         if self.size % 32:
-            raise ValueError(f"size={self.size} is no multiple of 32; the nearest is {max(32, round(self.size / 32) * 32)}")
+            raise ValueError(
+                f"size={self.size} is no multiple of 32; the nearest is {max(32, round(self.size / 32) * 32)}"
+            )
         if not self.stages:
             raise ValueError("stages is empty; give at least one")
         earlier: list[str] = []
@@ -176,7 +187,7 @@ def read_experiment(path: Path) -> Experiment:
     Raises:
         UserError: one line that names file, key, the value found and what is allowed.
     """
-    experiment = read_yaml_model(path, Experiment)
+    experiment = _read_yaml_model(path, Experiment)
     base = path.resolve().parent
 
     def from_file(entry: Path | None) -> Path | None:
@@ -198,7 +209,7 @@ def read_experiment(path: Path) -> Experiment:
     return experiment.model_copy(update={"data": data, "stages": stages, "network": network})
 
 
-def read_yaml_model(path: Path, kind: type[_AnyModel]) -> _AnyModel:
+def _read_yaml_model(path: Path, kind: type[_AnyModel]) -> _AnyModel:
     """Read a YAML file into a pydantic model; anything wrong is one line with file, key, value and what is allowed."""
     try:
         content = yaml.safe_load(path.read_text())

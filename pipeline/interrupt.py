@@ -20,6 +20,7 @@ class StopRequest:
         self.is_set = False
 
     def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        """Receive the signal."""
         if self.is_set:
             raise KeyboardInterrupt
         self.is_set = True

@@ -38,7 +38,17 @@ ACTIVATIONS = (
 _NET_OPTIONS = (
     *("batch", "subdivisions", "width", "height", "channels", "inputs", "time_steps", "track", "augment_speed"),
     *("learning_rate", "learning_rate_min", "momentum", "decay", "burn_in", "power", "policy", "steps", "scales"),
-    *("seq_scales", "step", "scale", "gamma", "max_batches", "num_cycles", "sgdr_cycle", "sgdr_mult", "batches_per_cycle"),
+    *(
+        "seq_scales",
+        "step",
+        "scale",
+        "gamma",
+        "max_batches",
+        "num_cycles",
+        "sgdr_cycle",
+        "sgdr_mult",
+        "batches_per_cycle",
+    ),
     *("adam", "B1", "B2", "eps", "max_crop", "min_crop", "center", "crop", "flip", "blur", "gaussian_noise", "mixup"),
     *("cutmix", "mosaic", "mosaic_bound", "letter_box", "angle", "aspect", "saturation", "exposure", "hue", "random"),
     *("notruth", "hierarchy", "sequential_subdivisions", "init_sequential_subdivisions", "try_fix_nan", "loss_scale"),
@@ -149,9 +159,7 @@ class Yolo:
     head: YoloHead
 
 
-LayerSpec = (
-    Convolutional | MaxPool | Route | Shortcut | Upsample | AveragePool | Dropout | Softmax | Connected | Yolo
-)
+LayerSpec = Convolutional | MaxPool | Route | Shortcut | Upsample | AveragePool | Dropout | Softmax | Connected | Yolo
 
 
 @dataclass(frozen=True)
@@ -232,7 +240,9 @@ def _convolutional(section: Section, before: Shape, _: Sequence[Shape], __: Shap
     groups = section.integer("groups", 1, 1)
     filters = section.integer("filters", 1, 1)
     if before.channels % groups or filters % groups:
-        raise section.error(f"groups={groups}", f"must divide {before.channels} channels and {filters} filters", "groups")
+        raise section.error(
+            f"groups={groups}", f"must divide {before.channels} channels and {filters} filters", "groups"
+        )
     if dilation > 1 and 2 * padding != size - 1:
         # Darknet counts the output as if dilation were 1; with other paddings the two disagree.
         raise section.error(f"dilation={dilation} with padding {padding}", "use pad=1 and an odd size", "dilation")
@@ -377,7 +387,7 @@ def _yolo(section: Section, before: Shape, _: Sequence[Shape], start: Shape) -> 
         new_coords=bool(section.integer("new_coords", 0)),
         focal_loss=bool(section.integer("focal_loss", 0)),
         objectness_smooth=bool(section.integer("objectness_smooth", 0)),
-        max_delta=section.number("max_delta", float(3.4e38)),
+        max_delta=section.number("max_delta", 3.4e38),
         has_class_weights="counters_per_class" in section.options,
         where=f"{section.path}:{section.line}: [yolo]",
     )

@@ -129,7 +129,10 @@ def require_trainable(head: YoloHead, flavour: Flavour = "alexeyab") -> None:
         "new_coords=1": ("a cfg without new_coords", head.new_coords),
         "counters_per_class": ("a cfg without it", head.has_class_weights),
         f"max_delta={head.max_delta}": ("a cfg without max_delta", head.max_delta < 3e38),
-        f"label_smooth_eps={head.label_smooth_eps}": ("label_smooth_eps=0", head.label_smooth_eps and flavour != "alexeyab"),
+        f"label_smooth_eps={head.label_smooth_eps}": (
+            "label_smooth_eps=0",
+            head.label_smooth_eps and flavour != "alexeyab",
+        ),
     }
     for found, (remedy, is_used) in unsupported.items():
         if is_used:
@@ -151,7 +154,7 @@ def delta(raw: Tensor, truth: Tensor, head: YoloHead, flavour: Flavour = "alexey
         Same shape as `raw`, float32.
     """
     output = activate(raw, head)
-    batch, masks, _, height, width = output.shape
+    _, masks, _, height, width = output.shape
     is_alexeyab = flavour == "alexeyab"
     obj_normalizer = head.obj_normalizer if is_alexeyab else 1.0
     iou_normalizer = head.iou_normalizer if is_alexeyab else 1.0

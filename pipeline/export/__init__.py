@@ -1,0 +1,1 @@
+"""From a finished trial to a bundle, with the check that nothing changed on the way."""

@@ -1,0 +1,1 @@
+"""What the runs say, in tables and plots."""

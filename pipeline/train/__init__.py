@@ -1,0 +1,1 @@
+"""Training: staged transfer at every freeze count, and how good the result is."""

@@ -60,7 +60,9 @@ def distort_colours(images: Tensor, hue: Tensor, saturation: Tensor, exposure: T
     red, green, blue = images.unbind(dim=1)
     safe = chroma.clamp(min=1e-6)
     sector = torch.where(
-        value == red, (green - blue) / safe, torch.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe)
+        value == red,
+        (green - blue) / safe,
+        torch.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
     )
     strength = (chroma / value.clamp(min=1e-6) * saturation[:, None, None]).clamp(max=1)
     bright = (value * exposure[:, None, None]).clamp(max=1)

@@ -91,9 +91,7 @@ def average_precision(
     return [_class_ap(detections, truths, index, threshold) for index in range(class_count)]
 
 
-def _class_ap(
-    detections: Sequence[Detections], truths: Sequence[LabelledImage], index: int, threshold: float
-) -> float:
+def _class_ap(detections: Sequence[Detections], truths: Sequence[LabelledImage], index: int, threshold: float) -> float:
     scores: list[np.ndarray] = [np.zeros(0)]
     matches: list[np.ndarray] = [np.zeros(0, np.int64)]
     label_count = 0

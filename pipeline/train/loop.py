@@ -171,15 +171,14 @@ class _Trainer:
         self.network.train()
         generator = _generator(self.settings.seed, self.state.iteration, "augment")
         device = next(self.network.parameters()).device
-        images, truth = augment(
-            self.train.images[indices].to(device), self.train.truth[indices].to(device), self.settings.augment, generator
-        )
+        images, truth = self.train.images[indices].to(device), self.train.truth[indices].to(device)
+        images, truth = augment(images, truth, self.settings.augment, generator)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16"):
             raws = self.network(images.contiguous(memory_format=torch.channels_last))
         heads = zip(raws, self.network.spec.heads, strict=True)
         loss = torch.stack([cost(raw, truth, head, self.settings.loss) for raw, head in heads]).sum() / len(indices)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         if torch.isfinite(loss):
             self.optimizer.step()
         return loss.detach()
@@ -281,4 +280,3 @@ def _generator(seed: int, number: int, purpose: str) -> torch.Generator:
     """A generator that depends on its three arguments alone."""
     digest = hashlib.sha256(f"{purpose} {seed} {number}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-

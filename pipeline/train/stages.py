@@ -100,9 +100,7 @@ def plan_trials(experiment: Experiment, workspace: Workspace) -> list[PlannedTri
                     trained = _trained_layers(start, after, own, where)
                     check_freeze(network, freeze, trained, where, stage.freeze_untrained)
                     root = workspace.stage(experiment.name, stage.name) / f"{start.name}-f{freeze}-s{seed}"
-                    plan.append(
-                        PlannedTrial(stage, start, freeze, seed, TrialFolder(root), own, data, after, trained)
-                    )
+                    plan.append(PlannedTrial(stage, start, freeze, seed, TrialFolder(root), own, data, after, trained))
     return plan
 
 

@@ -133,7 +133,9 @@ class TrialFolder:
         except FileNotFoundError:
             raise refuse(path, "no such file", "train the trial first") from None
         except (ValueError, KeyError, TypeError):
-            raise refuse(path, "is not what this version of Skylight writes", "remove the folder, train again") from None
+            raise refuse(
+                path, "is not what this version of Skylight writes", "remove the folder, train again"
+            ) from None
 
     def require_same(self, settings: TrialSettings) -> TrialResult | None:
         """Return the result, if any, of the trial that lies here; refuse to go on with other settings."""

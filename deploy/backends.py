@@ -1,0 +1,59 @@
+"""What runs the network: ONNX Runtime on the CPU. Knows the model's inputs and outputs, nothing of pictures."""
+
+from pathlib import Path
+from typing import Any, Optional, Tuple
+
+import numpy as np
+
+from deploy.errors import UserError, refuse
+
+
+class OnnxRuntimeBackend:
+    """An ONNX model in ONNX Runtime.
+
+    name: for the log. width, height: of the input, pixels. classes: number of score columns.
+    """
+
+    def __init__(self, model: Path, threads: Optional[int] = None) -> None:
+        try:
+            import onnxruntime
+        except ImportError:
+            raise UserError("onnxruntime: not installed; pip install onnxruntime") from None
+        options = onnxruntime.SessionOptions()
+        if threads:
+            options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's own exceptions share no base class
+            raise refuse(
+                model, "ONNX Runtime cannot load it ({})".format(_first_line(error)), "export it again"
+            ) from None
+        self.name = "onnxruntime {} CPU".format(onnxruntime.__version__)
+        self.height, self.width, self.classes = _check_contract(model, self._session)
+
+    def infer(self, tensor: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+        """Run (1, 3, H, W) float32, RGB, 0 to 1.
+
+        Returns boxes (M, 4) float32, xyxy in pixels of the input, and scores (M, classes) float32, 0 to 1.
+        """
+        boxes, scores = self._session.run(["boxes", "scores"], {"images": tensor})
+        return boxes[0], scores[0]
+
+
+def _check_contract(model: Path, session: Any) -> Tuple[int, int, int]:
+    """Height, width and number of classes of a model that has the bundle's inputs and outputs."""
+    inputs = {value.name: value.shape for value in session.get_inputs()}
+    outputs = {value.name: value.shape for value in session.get_outputs()}
+    found = "inputs {}, outputs {}".format(inputs, outputs)
+    image, boxes, scores = inputs.get("images"), outputs.get("boxes"), outputs.get("scores")
+    if image and boxes and scores and len(inputs) == 1:
+        is_static = all(isinstance(size, int) for size in image + boxes + scores)
+        if is_static and len(scores) == 3 and image[:2] == [1, 3] and boxes == [1, scores[1], 4]:
+            return image[2], image[3], scores[2]
+    raise refuse(model, found, "needs images [1, 3, H, W], boxes [1, M, 4] and scores [1, M, classes], all static")
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:160] if lines else type(error).__name__

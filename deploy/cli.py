@@ -1,0 +1,163 @@
+"""The command of the drone, `skylight-detect`: a bundle on a source, boxes and times into files."""
+
+import argparse
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import List, Optional
+
+from deploy.backends import OnnxRuntimeBackend
+from deploy.bundle import Bundle, read_bundle
+from deploy.errors import UserError, refuse
+from deploy.loop import STAGES, Summary, run
+from deploy.outputs import Outputs
+from deploy.sources import Source, open_source
+
+_EXAMPLES = """examples:
+  skylight-detect --bundle bundles/arch-1 --source flight.mp4 --out out
+  skylight-detect --bundle bundles/arch-1 --source photos/ --out out
+  skylight-detect --bundle bundles/arch-1 --source 0 --max-frames 500 --no-video --out out
+
+exit status: 0 done, 2 something you can put right (one line says what), 130 stopped by Ctrl-C (what was done is kept)
+"""
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Run the command; returns its exit status."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return _detect(arguments)
+    except UserError as error:
+        print("skylight-detect: {}".format(error), file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="skylight-detect",
+        description="Run a bundle on a picture, folder, video, camera or stream.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--bundle", required=True, type=Path, help="folder that skylight export made")
+    parser.add_argument("--source", required=True, help="picture, folder, video, camera number or rtsp:// address")
+    parser.add_argument("--out", type=Path, default=Path("detections"), help="folder for the results [%(default)s]")
+    parser.add_argument("--no-video", action="store_true", help="write detections.jsonl only, draw nothing")
+    parser.add_argument("--threshold", type=float, help="score threshold instead of the bundle's, between 0 and 1")
+    parser.add_argument("--max-frames", type=int, help="stop after so many frames")
+    parser.add_argument("--threads", type=int, help="threads for the network [all cores]")
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    return parser
+
+
+def _detect(arguments: argparse.Namespace) -> int:
+    for name in ("max_frames", "threads"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise refuse("--" + name.replace("_", "-"), value, "give a whole number from 1")
+    bundle = read_bundle(arguments.bundle)
+    if arguments.threshold is not None:
+        if not 0 < arguments.threshold < 1:
+            raise refuse("--threshold", arguments.threshold, "give a number between 0 and 1")
+        bundle = bundle._replace(score_threshold=arguments.threshold)
+    backend = OnnxRuntimeBackend(bundle.model, arguments.threads)
+    if (backend.width, backend.height, backend.classes) != (bundle.width, bundle.height, len(bundle.classes)):
+        found = "{}x{} with {} classes".format(backend.width, backend.height, backend.classes)
+        raise refuse(bundle.model, found, "bundle.json says otherwise; export the bundle again")
+    with open_source(arguments.source) as source:
+        is_video = source.kind in ("video", "live")
+        outputs = Outputs(arguments.out, bundle.classes, source.fps, is_video, not arguments.no_video)
+        return _run(arguments, source, bundle, backend, outputs)
+
+
+def _run(
+    arguments: argparse.Namespace, source: Source, bundle: Bundle, backend: OnnxRuntimeBackend, outputs: Outputs
+) -> int:
+    stop = _Stop()
+    progress = _Progress(source.length, arguments.quiet or arguments.json)
+    about = {"bundle": bundle.name, "version": bundle.version, "source": arguments.source, "backend": backend.name}
+    try:
+        outputs.header(dict(about, classes=list(bundle.classes), threshold=bundle.score_threshold))
+        summary = run(source, bundle, backend, outputs, arguments.max_frames, stop, progress)
+    except BaseException:
+        outputs.discard()
+        raise
+    finally:
+        stop.restore()
+        progress.end()
+    files = outputs.finish()
+    _report(arguments, summary, dict(about, files=[str(file) for file in files]))
+    return 130 if stop.is_asked else 0
+
+
+class _Stop:
+    """Whether Ctrl-C or SIGTERM was received; a second one does not wait."""
+
+    def __init__(self) -> None:
+        self.is_asked = False
+        self._before = {}
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._before[number] = signal.signal(number, self._receive)
+            except ValueError:  # not the main thread: somebody else's signals
+                break
+
+    def _receive(self, _number: int, _frame: object) -> None:
+        if self.is_asked:
+            raise KeyboardInterrupt
+        self.is_asked = True
+
+    def __call__(self) -> bool:
+        return self.is_asked
+
+    def restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+class _Progress:
+    """A counter on one line of a terminal, and now and then a line in a log."""
+
+    def __init__(self, length: Optional[int], is_quiet: bool) -> None:
+        self._length, self._is_quiet = length, is_quiet
+        self._is_terminal = sys.stderr.isatty()
+
+    def __call__(self, frames: int) -> None:
+        if self._is_quiet or frames % (5 if self._is_terminal else 500):
+            return
+        of = " of {}".format(self._length) if self._length else ""
+        print(
+            "{}frame {}{}".format("\r" if self._is_terminal else "", frames, of),
+            end="" if self._is_terminal else "\n",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def end(self) -> None:
+        if self._is_terminal and not self._is_quiet:
+            print(file=sys.stderr)
+
+
+def _report(arguments: argparse.Namespace, summary: Summary, about: dict) -> None:
+    if arguments.json:
+        print(json.dumps(dict(about, **summary._asdict())))
+    if arguments.json or arguments.quiet:
+        return
+    rate = summary.frames / summary.seconds if summary.seconds else 0.0
+    print(
+        "{} frames in {:.1f} s ({:.1f}/s), {} dropped, {} detections, {}".format(
+            summary.frames, summary.seconds, rate, summary.dropped, summary.detections, about["backend"]
+        )
+    )
+    for stage in STAGES:
+        if stage in summary.milliseconds:
+            median, slow = summary.milliseconds[stage]
+            print("  {:8} {:8.2f} ms median {:8.2f} ms p99".format(stage, median, slow))
+    for file in about["files"]:
+        print(file)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

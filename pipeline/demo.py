@@ -1,0 +1,51 @@
+"""The whole line on drawn building fronts: draw, curate, train, export, run on a drawn fly-by. Only a script."""
+
+from pathlib import Path
+
+from pipeline.cli import _curate_all, _curation_text, _export, _report, _train_all
+from pipeline.errors import UserError, refuse
+
+__all__ = ["run_demo"]
+
+_PICTURES = 600
+_FRAMES = 150
+_SEED = 0
+
+
+def run_demo(root: Path) -> None:
+    """Run the demo into `root`; what is there already is kept and reused, so that a broken run goes on."""
+    from deploy.cli import main as detect
+    from pipeline.experiment import read_experiment
+    from pipeline.progress import Bars
+    from pipeline.synthetic.flyby import draw_flyby
+    from pipeline.synthetic.fronts import draw_fronts
+    from pipeline.train.stages import Workspace
+
+    file = Path(__file__).resolve().parents[1] / "experiments" / "demo.yaml"
+    if not file.exists():
+        raise refuse(file, "no such file", "run the demo from a checkout of Skylight")
+    workspace = Workspace(root)
+    fronts, video = root / "fronts", root / "flyby.mp4"
+    experiment = read_experiment(file)
+    data = {key: source.model_copy(update={"source": fronts}) for key, source in experiment.data.items()}
+    experiment = experiment.model_copy(update={"data": data})
+    with Bars() as bars:
+        if not fronts.exists():
+            draw_fronts(fronts, _PICTURES, _SEED, progress=lambda done: bars.show("draw fronts", done, _PICTURES))
+        if not video.exists():
+            draw_flyby(video, _FRAMES, _SEED, progress=lambda done: bars.show("draw the fly-by", done, _FRAMES))
+        summaries = _curate_all(experiment, workspace, bars)
+        plan = _train_all(experiment, workspace, bars)
+        bundle = _export(experiment, workspace)
+    for summary in summaries:
+        print(_curation_text(summary))
+    print()
+    _report(experiment, plan, workspace, as_json=False)
+    out = root / "flight"
+    if detect(["--bundle", str(bundle.root), "--source", str(video), "--out", str(out), "--quiet"]):
+        raise UserError(f"{video}: the bundle could not be run on it; see the line above")
+    print(f"annotated video: {out / 'annotated.mp4'}")
+    print(f"detections:      {out / 'detections.jsonl'}")
+    print(f"plots:           {workspace.stage(experiment.name, 'target') / 'ap.png'}")
+    print(f"weights:         {workspace.stage(experiment.name, 'target')}/*/best.weights")
+    print(f"bundle:          {bundle.root}")
