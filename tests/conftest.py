@@ -1,8 +1,14 @@
 """Fixtures that every folder of tests shares: where the real data is, and how bad input must be refused."""
 
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+Skylight = Callable[..., subprocess.CompletedProcess[str]]
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -26,3 +32,34 @@ def darknet_data(shared_data: Path) -> Path:
 def facades(shared_data: Path) -> Path:
     """576 real street photos in the Open Images layout, with planted defects."""
     return shared_data / "facades"
+
+
+@pytest.fixture(scope="session")
+def skylight() -> Skylight:
+    """The command, run as a user would."""
+
+    def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+        command = [str(Path(sys.executable).with_name("skylight")), *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **options)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, skylight: Skylight) -> Path:
+    """A folder with a drawn set and a finished experiment: experiment.yaml, runs/."""
+    from drawn import write_experiment
+
+    root = tmp_path_factory.mktemp("trained")
+    done = skylight("train", write_experiment(root), "--root", root)
+    assert done.returncode == 0, done.stderr
+    return root
+
+
+@pytest.fixture(scope="session")
+def bundle(trained: Path, skylight: Skylight) -> Path:
+    """A bundle made from that experiment."""
+    done = skylight("export", trained / "experiment.yaml", "--root", trained)
+    assert done.returncode == 0, done.stderr
+    return trained / "bundles" / "square-1"
+

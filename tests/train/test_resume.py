@@ -1,0 +1,117 @@
+"""A trial that was broken off, at any moment and in any way, ends as if nothing had happened."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from drawn import assert_refused, write_experiment
+
+TRIAL = Path("runs/small/first/scratch-f0-s0")
+STAGES = [{"name": "first", "data": "squares", "iterations": 120, "evaluate_at": [30, 60, 90]}]
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory, skylight) -> Path:
+    root = tmp_path_factory.mktemp("unbroken")
+    done = skylight("train", write_experiment(root, stages=STAGES, export=None), "--root", root)
+    assert done.returncode == 0, done.stderr
+    return root
+
+
+def _train(root: Path) -> subprocess.Popen[str]:
+    command = [str(Path(sys.executable).with_name("skylight")), "train", str(root / "experiment.yaml"), "--root", str(root)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def _numbers(root: Path) -> list[dict]:
+    """Everything that was measured, without the times."""
+    rows = [json.loads(line) for line in (root / TRIAL / "metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        row.pop("seconds", None)
+        row.get("evaluation", {}).pop("seconds", None)
+    return rows
+
+
+def _assert_same(root: Path, unbroken: Path) -> None:
+    for name in ("best.weights", "last.weights", "network.cfg"):
+        assert (root / TRIAL / name).read_bytes() == (unbroken / TRIAL / name).read_bytes(), name
+    assert _numbers(root) == _numbers(unbroken)
+    assert not list((root / TRIAL).glob(".*"))
+    assert not (root / TRIAL / "state.pt").exists()
+
+
+def _copy_inputs(unbroken: Path, root: Path) -> None:
+    shutil.copytree(unbroken / "squares", root / "squares")
+    for name in ("experiment.yaml", "small.cfg"):
+        shutil.copy(unbroken / name, root / name)
+
+
+def _wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, f"{path} did not appear"
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_trial_resumes_to_the_same_numbers(number, tmp_path, unbroken, skylight):
+    _copy_inputs(unbroken, tmp_path)
+    process = _train(tmp_path)
+    _wait_for(tmp_path / TRIAL / "metrics.jsonl", process)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert "kept up to iteration" in errors
+    assert "Traceback" not in errors
+    assert (tmp_path / TRIAL / "state.pt").exists()
+    done = skylight("train", tmp_path / "experiment.yaml", "--root", tmp_path)
+    assert done.returncode == 0, done.stderr
+    _assert_same(tmp_path, unbroken)
+
+
+def test_killed_trial_resumes_to_the_same_numbers(tmp_path, unbroken, skylight):
+    seed = int(time.time())
+    print("seed", seed)
+    rng = random.Random(seed)
+    _copy_inputs(unbroken, tmp_path)
+    for _ in range(3):
+        process = _train(tmp_path)
+        _wait_for(tmp_path / TRIAL / "network.cfg", process)
+        time.sleep(rng.uniform(0.0, 1.5))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    done = skylight("train", tmp_path / "experiment.yaml", "--root", tmp_path)
+    assert done.returncode == 0, done.stderr
+    _assert_same(tmp_path, unbroken)
+
+
+def test_finished_trial_is_not_trained_again(unbroken, skylight):
+    weights = unbroken / TRIAL / "best.weights"
+    before = weights.stat().st_mtime_ns
+    assert skylight("train", unbroken / "experiment.yaml", "--root", unbroken).returncode == 0
+    assert weights.stat().st_mtime_ns == before
+
+
+def test_changed_settings_are_refused(tmp_path, unbroken, skylight):
+    shutil.copytree(unbroken, tmp_path / "copy")
+    file = tmp_path / "copy" / "experiment.yaml"
+    file.write_text(file.read_text().replace("learning_rate: 0.003", "learning_rate: 0.004"))
+    done = skylight("train", file, "--root", tmp_path / "copy")
+    assert_refused(done, "learning_rate=0.003", "learning_rate=0.004", "scratch-f0-s0")
+
+
+def test_changed_data_are_refused_with_both_hashes(tmp_path, unbroken, skylight):
+    root = tmp_path / "copy"
+    shutil.copytree(unbroken, root)
+    hash_before = json.loads((root / TRIAL / "trial.json").read_text())["settings"]["data_hash"]
+    os.truncate(root / "squares" / "labels" / "train" / "train000.txt", 0)
+    done = skylight("train", root / "experiment.yaml", "--root", root)
+    assert_refused(done, "data_hash", hash_before[:40])
