@@ -2,10 +2,13 @@
 
 import argparse
 import json
+import os
 import signal
 import sys
 from pathlib import Path
 from typing import List, Optional
+
+import cv2
 
 from deploy.backends import OnnxRuntimeBackend
 from deploy.bundle import Bundle, read_bundle
@@ -26,11 +29,20 @@ exit status: 0 done, 2 something you can put right (one line says what), 130 sto
 def main(argv: Optional[List[str]] = None) -> int:
     """Run the command; returns its exit status."""
     arguments = _parser().parse_args(argv)
+    _silence_opencv()
     try:
         return _detect(arguments)
     except UserError as error:
         print("skylight-detect: {}".format(error), file=sys.stderr)
         return 2
+
+
+def _silence_opencv() -> None:
+    """What goes wrong is said here, in one line; OpenCV and FFmpeg need not say it too."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    logging = getattr(cv2.utils, "logging", None)  # newer than 4.1.1
+    if logging is not None:
+        logging.setLogLevel(logging.LOG_LEVEL_SILENT)
 
 
 def _parser() -> argparse.ArgumentParser:

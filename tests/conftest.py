@@ -2,13 +2,11 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-Skylight = Callable[..., subprocess.CompletedProcess[str]]
+from drawn import Skylight, write_experiment
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -48,8 +46,6 @@ def skylight() -> Skylight:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, skylight: Skylight) -> Path:
     """A folder with a drawn set and a finished experiment: experiment.yaml, runs/."""
-    from drawn import write_experiment
-
     root = tmp_path_factory.mktemp("trained")
     done = skylight("train", write_experiment(root), "--root", root)
     assert done.returncode == 0, done.stderr
@@ -62,4 +58,3 @@ def bundle(trained: Path, skylight: Skylight) -> Path:
     done = skylight("export", trained / "experiment.yaml", "--root", trained)
     assert done.returncode == 0, done.stderr
     return trained / "bundles" / "square-1"
-

@@ -1,11 +1,14 @@
 """A small network and a small set of drawn pictures that tests train on in seconds; how a refusal must look."""
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import yaml
+
+Skylight = Callable[..., subprocess.CompletedProcess[str]]  # the command, run as a user would
 
 # Two heads like yolov3-tiny, a fiftieth of the work; layers 0 to 6 are the trunk, 7 and 12 the last convolutions.
 SMALL_CFG = """[net]
@@ -108,7 +111,9 @@ def draw_picture(rng: np.random.Generator, width: int = 96, height: int = 80) ->
         size = int(rng.integers(16, width // 2 - 10))
         top = int(rng.integers(2, height - size - 2))
         is_target = number == 0 or rng.random() < 0.5
-        cv2.rectangle(image, (left, top), (left + size - 1, top + size - 1), (30, 30, 220) if is_target else (60,) * 3, -1)
+        cv2.rectangle(
+            image, (left, top), (left + size - 1, top + size - 1), (30, 30, 220) if is_target else (60,) * 3, -1
+        )
         if is_target:
             boxes.append((left, top, left + size, top + size))
     return image, np.array(boxes, np.float32)
@@ -124,10 +129,9 @@ def draw_set(root: Path, train: int = 24, val: int = 8, seed: int = 0) -> Path:
             image, boxes = draw_picture(rng)
             height, width = image.shape[:2]
             cv2.imwrite(str(root / "images" / split / f"{split}{index:03d}.png"), image)
-            rows = [
-                f"0 {(x0 + x1) / 2 / width:.6f} {(y0 + y1) / 2 / height:.6f} {(x1 - x0) / width:.6f} {(y1 - y0) / height:.6f}"
-                for x0, y0, x1, y1 in boxes
-            ]
+            fractions = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], axis=1)
+            fractions /= [width, height, width, height]
+            rows = ["0 " + " ".join(f"{value:.6f}" for value in row) for row in fractions]
             (root / "labels" / split / f"{split}{index:03d}.txt").write_text("\n".join(rows) + "\n")
     (root / "data.yaml").write_text(yaml.safe_dump({"train": "images/train", "val": "images/val", "names": ["square"]}))
     return root

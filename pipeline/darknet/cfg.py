@@ -24,7 +24,7 @@ class Section:
         path: the file, for messages.
         kind: the word between the brackets.
         line: line number of the bracket, from 1.
-        options: key -> (value, line number).
+        options: key -> (value, line number); of a repeated key the first counts, as in Darknet.
     """
 
     path: Path
@@ -191,7 +191,7 @@ def _parse(path: Path, text: str) -> Cfg:
         if not match or not sections:
             remedy = "write key=value" if sections else "begin with a [net] section"
             raise UserError(f"{path}:{number}: {raw.strip()!r} is neither section, option nor comment; {remedy}")
-        sections[-1].options[match.group(1)] = (match.group(2), number)
+        sections[-1].options.setdefault(match.group(1), (match.group(2), number))
     if not sections or sections[0].kind not in ("net", "network"):
         found = f"begins with [{sections[0].kind}]" if sections else "has no section"
         raise UserError(f"{path}: {found}; the first section must be [net]")

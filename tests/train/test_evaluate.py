@@ -1,5 +1,7 @@
 """AP as Darknet's detector map defines it, against a plain transcription and against COCO's own."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,7 +15,7 @@ from pipeline.train.evaluate import average_precision, coco_map
 
 def _truth(boxes, classes=None):
     boxes = np.array(boxes, np.float32).reshape(-1, 4)
-    return LabelledImage(__file__, "x", 100, 100, boxes, np.array(classes or [0] * len(boxes), np.int64))
+    return LabelledImage(Path("x.jpg"), "x", 100, 100, boxes, np.array(classes or [0] * len(boxes), np.int64))
 
 
 def _found(boxes, scores, classes=None):
@@ -85,7 +87,9 @@ def test_ap_is_that_of_darknets_own_loop(seed):
         truths.append(_truth(boxes, list(rng.integers(0, 2, len(boxes)))))
         copies = boxes[rng.integers(0, len(boxes), 6)] if len(boxes) else np.zeros((0, 4))
         moved = copies + rng.normal(0, 2, copies.shape)
-        detections.append(_found(moved, rng.permutation(1000)[: len(moved)] / 1000, list(rng.integers(0, 2, len(moved)))))
+        detections.append(
+            _found(moved, rng.permutation(1000)[: len(moved)] / 1000, list(rng.integers(0, 2, len(moved))))
+        )
     for index in (0, 1):
         if any((truth.classes == index).any() for truth in truths):
             expected = _darknet_ap(detections, truths, index)

@@ -53,7 +53,7 @@ def test_freezing_untrained_layers_is_refused_by_name():
     trained = [0, 2, 4, 6, 8, 10, 12, 13, 14]
     check_freeze(network, 13, trained, "stage target", force=False)
     check_freeze(network, 15, trained, "stage target", force=False)
-    with pytest.raises(UserError, match=r"stage target: freeze 20 would freeze layers 15, 18, never trained; .*at most 15"):
+    with pytest.raises(UserError, match=r"freeze 20 would freeze layers 15, 18, never trained; .*at most 15"):
         check_freeze(network, 20, trained, "stage target", force=False)
     check_freeze(network, 20, trained, "stage target", force=True)
 

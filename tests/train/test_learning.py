@@ -49,7 +49,9 @@ def test_opencv_reads_the_checkpoint_and_finds_the_same(learnt):
     centres = (boxes[:, :2] + boxes[:, 2:]) / 128
     # OpenCV orders cell by cell, we anchor by anchor: pair each of its rows with the nearest box of ours.
     for row in rows:
-        distance = np.abs(centres - row[:2]).max(axis=1) + np.abs((boxes[:, 2:] - boxes[:, :2]) / 64 - row[2:4]).max(axis=1)
+        by_place = np.abs(centres - row[:2]).max(axis=1)
+        by_size = np.abs((boxes[:, 2:] - boxes[:, :2]) / 64 - row[2:4]).max(axis=1)
+        distance = by_place + by_size
         nearest = distance.argmin()
         assert distance[nearest] < 1e-4
         if row[5]:  # OpenCV writes 0 for scores below its own threshold

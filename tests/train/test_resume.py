@@ -11,14 +11,14 @@ import time
 from pathlib import Path
 
 import pytest
-from drawn import assert_refused, write_experiment
+from drawn import Skylight, assert_refused, write_experiment
 
 TRIAL = Path("runs/small/first/scratch-f0-s0")
 STAGES = [{"name": "first", "data": "squares", "iterations": 120, "evaluate_at": [30, 60, 90]}]
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory, skylight) -> Path:
+def unbroken(tmp_path_factory: pytest.TempPathFactory, skylight: Skylight) -> Path:
     root = tmp_path_factory.mktemp("unbroken")
     done = skylight("train", write_experiment(root, stages=STAGES, export=None), "--root", root)
     assert done.returncode == 0, done.stderr
@@ -26,7 +26,13 @@ def unbroken(tmp_path_factory, skylight) -> Path:
 
 
 def _train(root: Path) -> subprocess.Popen[str]:
-    command = [str(Path(sys.executable).with_name("skylight")), "train", str(root / "experiment.yaml"), "--root", str(root)]
+    command = [
+        str(Path(sys.executable).with_name("skylight")),
+        "train",
+        str(root / "experiment.yaml"),
+        "--root",
+        str(root),
+    ]
     return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 

@@ -1,0 +1,16 @@
+"""Installs what flies by itself: no torch, nothing of the workstation. Python 3.6 as on a Jetson TX2."""
+
+from setuptools import setup
+
+setup(
+    name="skylight-drone",
+    version="0.1.0",
+    description="Runs a Skylight bundle on a camera or a video",
+    license="Apache-2.0",
+    python_requires=">=3.6",
+    packages=["deploy"],
+    package_dir={"deploy": "."},
+    # On a Jetson, numpy and OpenCV come from its own system packages; elsewhere install skylight-drone[cpu].
+    extras_require={"cpu": ["numpy", "opencv-python-headless<5", "onnxruntime"]},
+    entry_points={"console_scripts": ["skylight-detect=deploy.cli:main"]},
+)

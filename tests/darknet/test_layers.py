@@ -1,0 +1,1 @@
+"""Each kind of layer against a scalar transcription of Darknet's C."""

@@ -1,0 +1,1 @@
+"""Darknet's weights files: byte for byte, partial, truncated, damaged."""

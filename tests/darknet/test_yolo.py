@@ -1,0 +1,1 @@
+"""The yolo layer's delta against a scalar transcription of yolo_layer.c."""

@@ -1,0 +1,68 @@
+"""NMS, selection and IoU against plain loops over Darknet's rules."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deploy.decode import detections_from_network, select
+from deploy.nms import iou, nms
+from deploy.resize import place
+
+
+def _iou(a, b):
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    area = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
+    return width * height / (area - width * height)
+
+
+def _random(seed, count=40):
+    rng = np.random.default_rng(seed)
+    corner = rng.uniform(0, 50, (count, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(1, 40, (count, 2))], axis=1).astype(np.float32)
+    return boxes, rng.integers(0, 20, count).astype(np.float32) / 20, rng.integers(0, 3, count)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(0.1, 0.9))
+def test_nms_is_greedy_per_class(seed, threshold):
+    boxes, scores, classes = _random(seed)
+    expected: list[int] = []
+    for index in sorted(range(len(boxes)), key=lambda i: -scores[i]):
+        better = [kept for kept in expected if classes[kept] == classes[index]]
+        if all(_iou(boxes[kept], boxes[index]) <= threshold for kept in better):
+            expected.append(index)
+    assert list(nms(boxes, scores, classes, threshold)) == expected
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_iou_is_symmetric_and_that_of_each_pair(seed):
+    boxes, _, _ = _random(seed, 8)
+    found = iou(boxes, boxes)
+    assert np.allclose(found, found.T)
+    assert np.allclose(found, [[_iou(a, b) for b in boxes] for a in boxes], atol=1e-5)
+    assert np.allclose(np.diag(found), 1, atol=1e-6)
+
+
+def test_one_box_may_give_two_classes():
+    boxes, scores, classes = select(np.zeros((2, 4), np.float32), np.array([[0.6, 0.7], [0.1, 0.25]]), 0.25)
+    assert boxes.shape == (2, 4)
+    assert list(scores) == [0.6, 0.7]
+    assert list(classes) == [0, 1]
+
+
+def test_nothing_above_the_threshold_gives_empty_arrays():
+    placement = place(640, 480, 416, 416, "stretch")
+    found = detections_from_network(np.zeros((5, 4), np.float32), np.zeros((5, 2), np.float32), 0.1, 0.45, placement)
+    assert found.boxes.shape == (0, 4)
+    assert found.scores.shape == found.classes.shape == (0,)
+
+
+def test_boxes_come_back_in_pixels_of_the_source():
+    placement = place(832, 416, 416, 416, "letterbox")
+    boxes = np.array([[0, 104, 208, 312]], np.float32)
+    found = detections_from_network(boxes, np.array([[0.9]], np.float32), 0.5, 0.45, placement)
+    assert found.boxes.tolist() == [[0, 0, 416, 416]]
