@@ -127,7 +127,7 @@ def read_cfg(path: Path) -> Cfg:
         UserError: no such file, text that is neither section, option nor comment, no `[net]` first, or no layer.
     """
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8-sig")  # some editors on Windows write a byte-order mark
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}; give the path of a Darknet .cfg") from None
     except UnicodeDecodeError:
@@ -184,13 +184,15 @@ def _parse(path: Path, text: str) -> Cfg:
             continue
         if line.startswith("["):
             if not re.fullmatch(r"\[\w+\]", line):
-                raise UserError(f"{path}:{number}: {raw.strip()!r} is no section; write [name], for example [yolo]")
+                raise UserError(
+                    f"{path}:{number}: {raw.strip()[:40]!r} is no section; write [name], for example [yolo]"
+                )
             sections.append(Section(path, line[1:-1], number))
             continue
         match = _ASSIGNMENT.fullmatch(line)
         if not match or not sections:
             remedy = "write key=value" if sections else "begin with a [net] section"
-            raise UserError(f"{path}:{number}: {raw.strip()!r} is neither section, option nor comment; {remedy}")
+            raise UserError(f"{path}:{number}: {raw.strip()[:40]!r} is neither section, option nor comment; {remedy}")
         sections[-1].options.setdefault(match.group(1), (match.group(2), number))
     if not sections or sections[0].kind not in ("net", "network"):
         found = f"begins with [{sections[0].kind}]" if sections else "has no section"

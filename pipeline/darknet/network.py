@@ -30,6 +30,7 @@ from pipeline.darknet.layers import (
 )
 from pipeline.darknet.parser import describe
 from pipeline.darknet.yolo import decode
+from pipeline.errors import UserError
 
 __all__ = ["BATCH_NORM_EPS", "BatchNorm", "ConnectedLayer", "ConvolutionalLayer", "DarknetNetwork"]
 
@@ -81,7 +82,9 @@ class _TrainingNorm(torch.autograd.Function):
         ctx: Any, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, momentum: float
     ) -> Tensor:
         n = x.numel() // x.shape[1]
-        ratio = n / (n - 1) if n > 1 else 1.0
+        if n < 2:
+            raise UserError("batch norm cannot train on one value per channel; use a larger batch or a larger input")
+        ratio = n / (n - 1)
         y, batch_mean, inverse_std = torch.native_batch_norm(
             x, scale / math.sqrt(ratio), bias, mean, variance, True, momentum, BATCH_NORM_EPS / ratio
         )
@@ -123,6 +126,7 @@ class _Weighted(nn.Module):
         self.is_frozen = True
         for parameter in self.parameters():
             parameter.requires_grad_(False)
+            parameter.grad = None  # an optimizer decays what has one
         self.eval()
 
     def train(self, mode: bool = True) -> "_Weighted":
@@ -186,10 +190,9 @@ class _MaxPoolLayer(nn.Module):
         if self.outside:
             x = functional.pad(x, self.outside, value=float("-inf"))
         x = functional.max_pool2d(x, self.spec.size, self.spec.stride, self.padding)
-        end = self.skip + self.after.height, self.skip + self.after.width
-        if x.shape[2:] == end:
-            return x[:, :, self.skip :, self.skip :] if self.skip else x
-        return x[:, :, self.skip : end[0], self.skip : end[1]]
+        if x.shape[2:] == (self.after.height, self.after.width):
+            return x
+        return x[:, :, self.skip : self.skip + self.after.height, self.skip : self.skip + self.after.width]
 
 
 class _RouteLayer(nn.Module):

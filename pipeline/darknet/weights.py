@@ -2,7 +2,7 @@
 
 The file: int32 major, minor, revision; `seen` as uint64 if major * 10 + minor >= 2 (and both below 1000), else uint32;
 then per layer bias, [scale, mean, variance], kernel as float32 (parser.c save_weights_upto). Connected layers put their
-batch norm after the kernel.
+batch norm after the kernel; where major or minor is above 1000, that kernel is stored transposed.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pipeline.darknet.layers import Convolutional
-from pipeline.darknet.network import ConvolutionalLayer, DarknetNetwork
+from pipeline.darknet.network import ConnectedLayer, ConvolutionalLayer, DarknetNetwork
 from pipeline.errors import UserError
 from pipeline.files import write_bytes
 
@@ -34,6 +34,11 @@ class Header:
     def is_wide(self) -> bool:
         """Whether `seen` takes eight bytes."""
         return self.major * 10 + self.minor >= 2 and self.major < 1000 and self.minor < 1000
+
+    @property
+    def is_transposed(self) -> bool:
+        """Whether kernels of connected layers are stored (inputs, outputs)."""
+        return self.major > 1000 or self.minor > 1000
 
     def __bytes__(self) -> bytes:
         version = np.array([self.major, self.minor, self.revision], "<i4").tobytes()
@@ -61,7 +66,7 @@ def load_weights(network: DarknetNetwork, path: Path, up_to: int | None = None) 
     for index in network.spec.weighted_layers:
         if (up_to is not None and index >= up_to) or position == len(content):
             break
-        for name, tensor in _tensors(network, index):
+        for name, tensor in _tensors(network, index, header):
             end = position + 4 * tensor.numel()
             if end > len(content):
                 raise UserError(
@@ -96,10 +101,12 @@ def save_weights(network: DarknetNetwork, path: Path, header: Header | None = No
 
 def weights_bytes(network: DarknetNetwork, header: Header | None = None, up_to: int | None = None) -> bytes:
     """The content that `save_weights` writes."""
-    parts = [bytes(header or Header())]
+    header = header or Header()
+    parts = [bytes(header)]
     for index in network.spec.weighted_layers:
         if up_to is None or index < up_to:
-            parts += [tensor.detach().cpu().numpy().astype("<f4").tobytes() for _, tensor in _tensors(network, index)]
+            tensors = [tensor.detach().cpu().numpy() for _, tensor in _tensors(network, index, header)]
+            parts += [tensor.astype("<f4").tobytes() for tensor in tensors]
     return b"".join(parts)
 
 
@@ -113,19 +120,18 @@ def _read_header(path: Path, content: bytes) -> tuple[Header, int]:
     raise UserError(f"{path}: {len(content)} bytes, shorter than the header; give a Darknet .weights file")
 
 
-def _tensors(network: DarknetNetwork, index: int) -> Iterator[tuple[str, Tensor]]:
+def _tensors(network: DarknetNetwork, index: int, header: Header) -> Iterator[tuple[str, Tensor]]:
     """The tensors of one layer in the file's order."""
     layer = network.weighted(index)
     yield "bias", layer.bias
-    kernel = ("kernel", layer.weight)
-    if not isinstance(layer, ConvolutionalLayer):
-        yield kernel
+    if isinstance(layer, ConnectedLayer):
+        yield "kernel", layer.weight.t() if header.is_transposed else layer.weight
     if layer.norm is not None:
         yield "scale", layer.norm.scale
         yield "rolling mean", layer.norm.rolling_mean
         yield "rolling variance", layer.norm.rolling_variance
     if isinstance(layer, ConvolutionalLayer):
-        yield kernel
+        yield "kernel", layer.weight
 
 
 def _kind(network: DarknetNetwork, index: int) -> str:

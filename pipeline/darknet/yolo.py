@@ -73,7 +73,7 @@ def activate(raw: Tensor, head: YoloHead) -> Tensor:
         (batch, masks, 5 + classes, height, width) float32: x and y after the logistic (and scale_x_y), w and h raw,
         objectness and classes after the logistic.
     """
-    batch, _, height, width = raw.shape
+    batch, _, height, width = map(int, raw.shape)  # numbers, so that an export holds no Shape operator
     values = raw.float().view(batch, len(head.mask), 5 + head.classes, height, width)
     xy, wh, rest = values[:, :, :2], values[:, :, 2:4], values[:, :, 4:]
     if not head.new_coords:
@@ -89,7 +89,7 @@ def relative_boxes(output: Tensor, head: YoloHead) -> Tensor:
     Returns:
         (batch, masks, height, width, 4) float32: centre x, centre y, width, height, relative to the network input.
     """
-    height, width = output.shape[-2:]
+    height, width = map(int, output.shape[-2:])
     columns = torch.arange(width, device=output.device, dtype=output.dtype)
     rows = torch.arange(height, device=output.device, dtype=output.dtype)[:, None]
     anchors = head.own_anchors(output)[None, :, :, None, None]
@@ -111,10 +111,11 @@ def decode(raw: Tensor, head: YoloHead) -> tuple[Tensor, Tensor]:
         scores (batch, masks * height * width, classes) float32, objectness times class probability, 0 to 1.
     """
     output = activate(raw, head)
-    boxes = relative_boxes(output, head).flatten(1, 3)
+    batch = int(output.shape[0])
+    boxes = relative_boxes(output, head).reshape(batch, -1, 4)
     size = boxes.new_tensor([head.network_width, head.network_height])
     centre, half = boxes[..., :2] * size, boxes[..., 2:] * size / 2
-    scores = (output[:, :, 4:5] * output[:, :, 5:]).movedim(2, -1).flatten(1, 3)
+    scores = (output[:, :, 4:5] * output[:, :, 5:]).movedim(2, -1).reshape(batch, -1, head.classes)
     return torch.cat((centre - half, centre + half), dim=-1), scores
 
 

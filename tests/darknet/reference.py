@@ -14,7 +14,7 @@ CLASSES = 3
 def random_tiny_weights(darknet_data: Path, folder: Path) -> Path:
     """The weights file that both reference files were computed with."""
     path = folder / "random.weights"
-    command = [sys.executable, darknet_data / "random_weights.py", path, "--classes", str(CLASSES)]
+    command = [sys.executable, str(darknet_data / "random_weights.py"), str(path), "--classes", str(CLASSES)]
     subprocess.run(command, check=True, timeout=60)
     return path
 
