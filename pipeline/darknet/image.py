@@ -5,8 +5,8 @@ import numpy as np
 __all__ = ["resize_like_darknet"]
 
 
-def resize_like_darknet(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Stretch an image as image.c resize_image does: bilinear, corner pixel on corner pixel.
+def resize_like_darknet(image: np.ndarray, width: int, height: int, letterbox: bool = False) -> np.ndarray:
+    """Resize an image as image.c resize_image does: bilinear, corner pixel on corner pixel.
 
     A target pixel reads the source at target * (source size - 1) / (target size - 1). deploy/resize.py (cv2.resize,
     which aligns the images' edges instead) is what is trained and flown; on yolo-fastest the two differ by up to 0.03
@@ -15,6 +15,7 @@ def resize_like_darknet(image: np.ndarray, width: int, height: int) -> np.ndarra
     Args:
         image: (H, W, 3) uint8 RGB.
         width, height: of the result, in pixels.
+        letterbox: keep the aspect ratio and fill the rest with 0.5, as letterbox_image does.
 
     Returns:
         (height, width, 3) float32 RGB, 0 to 1.
@@ -22,8 +23,21 @@ def resize_like_darknet(image: np.ndarray, width: int, height: int) -> np.ndarra
     >>> resize_like_darknet(np.array([[[0] * 3, [255] * 3]], np.uint8), 3, 1)[0, :, 0].tolist()
     [0.0, 0.5, 1.0]
     """
+    if letterbox:
+        return _letterbox(image, width, height)
     pixels = image.astype(np.float64) / 255
     return _interpolate(_interpolate(pixels, width, axis=1), height, axis=0).astype(np.float32)
+
+
+def _letterbox(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    rows, columns = image.shape[:2]
+    is_wide = width * rows < height * columns
+    inner_width = width if is_wide else columns * height // rows
+    inner_height = rows * width // columns if is_wide else height
+    left, top = (width - inner_width) // 2, (height - inner_height) // 2
+    result = np.full((height, width, 3), 0.5, np.float32)
+    result[top : top + inner_height, left : left + inner_width] = resize_like_darknet(image, inner_width, inner_height)
+    return result
 
 
 def _interpolate(pixels: np.ndarray, size: int, axis: int) -> np.ndarray:
