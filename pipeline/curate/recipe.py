@@ -6,12 +6,11 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from pipeline.errors import UserError, refuse
+from pipeline.settings import read_yaml
 
 __all__ = ["Flag", "Recipe", "Source", "Split", "read_recipe"]
 
@@ -111,41 +110,4 @@ def read_recipe(path: Path) -> Recipe:
     >>> read_recipe(Path("datasets/facades-arch.yaml")).classes
     ('Arch',)
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise refuse(path, "no such file", "give the path of a recipe, as in datasets/") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise refuse(path, f"cannot be read ({' '.join(str(error).split())})", "give a recipe in YAML") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}" if mark else ""
-        raise refuse(path, f"no valid YAML{where}", "correct the syntax") from None
-    if not isinstance(content, dict):
-        raise refuse(path, "no keys found", "a recipe needs name, licence, source and classes")
-    try:
-        return Recipe.model_validate(content)
-    except ValidationError as error:
-        raise _explain(path, error) from None
-
-
-def _explain(path: Path, error: ValidationError) -> UserError:
-    """Turn the first of pydantic's complaints into one line."""
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    thing = f"{path}: {key}" if key else str(path)
-    if first["type"] == "extra_forbidden":
-        parts: dict[object, type[_Part]] = {"source": Source, "split": Split}
-        model = parts.get(first["loc"][0], Recipe) if len(first["loc"]) > 1 else Recipe
-        return refuse(thing, "unknown key", f"allowed are {', '.join(model.model_fields)}")
-    if first["type"] == "missing":
-        return refuse(thing, "missing", "add it")
-    if first["type"] == "value_error":
-        found, _, remedy = str(first["ctx"]["error"]).partition("; ")
-        return refuse(thing, found, remedy)
-    allowed = f"allowed is {first['ctx']['expected']}" if first["type"] == "literal_error" else first["msg"]
-    if key.startswith("drop_flags"):
-        allowed = f"allowed are {', '.join(get_args(Flag))}"
-    if key == "name":
-        allowed = "allowed are lower-case letters, digits and -"
-    return refuse(thing, f"found {first['input']!r}", " ".join(allowed.split()))
+    return read_yaml(path, Recipe)

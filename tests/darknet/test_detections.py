@@ -137,9 +137,12 @@ def _written(network: DarknetNetwork, folder: Path) -> tuple[Path, Path]:
     return cfg, weights
 
 
-@pytest.mark.parametrize("name", ["yolov3-tiny", "yolov4-tiny"])
-def test_random_detector_agrees_with_opencv(name: str, tmp_path: Path) -> None:
-    network = DarknetNetwork(with_options(network_cfg(name), {}, {"width": "224", "height": "160"})).eval()
+@pytest.mark.parametrize(
+    ("name", "width", "height"), [("yolov3-tiny", 224, 160), ("yolov4-tiny", 224, 160), ("yolov3", 96, 64)]
+)
+def test_random_detector_agrees_with_opencv(name: str, width: int, height: int, tmp_path: Path) -> None:
+    size = {"width": str(width), "height": str(height)}
+    network = DarknetNetwork(with_options(network_cfg(name), {}, size)).eval()
     _randomise(network)
     _assert_detections_agree(network, *_written(network, tmp_path), _random_image(network))
 
