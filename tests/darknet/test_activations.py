@@ -1,4 +1,4 @@
-"""Every activation against its line of activations.h, value by value."""
+"""Every activation against its formula in Darknet's activations.h, written out for one number."""
 
 import math
 from collections.abc import Callable
@@ -9,12 +9,23 @@ import torch
 
 from pipeline.darknet.activations import ACTIVATIONS, activate
 
-VALUES = (-30.0, -6.5, -4.0, -3.0, -2.0, -1.5, -1.0, -0.3, 0.0, 0.2, 0.5, 1.0, 1.7, 2.0, 3.4, 4.0, 5.0, 6.2, 25.0)
+# Around every kink, and far out.
+POINTS = sorted(
+    {0.0, *(sign * x for sign in (-1, 1) for x in (1e-3, 0.3, 0.5, 1, 1.5, 2, 3, 4, 5, 5.999, 6, 7.25, 30))}
+)
+
+
+def _logistic(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+def _exponential(x: float) -> float:
+    return math.exp(min(x, 0)) - 1
 
 
 def _stair(x: float) -> float:
-    n = math.floor(x)
-    return math.floor(x / 2) if n % 2 == 0 else (x - n) + math.floor(x / 2)
+    whole = math.floor(x)
+    return math.floor(x / 2) + (0 if whole % 2 == 0 else x - whole)
 
 
 def _plse(x: float) -> float:
@@ -29,67 +40,83 @@ def _lhtan(x: float) -> float:
     return 0.001 * (x - 1) + 1 if x > 1 else x
 
 
-def _mish(x: float) -> float:
-    softplus = x if x > 20 else math.exp(x) if x < -20 else math.log(math.exp(x) + 1)
-    return x * (2 / (1 + math.exp(-2 * softplus)) - 1)
-
-
 def _hard_mish(x: float) -> float:
     if x > 0:
         return x
-    return x * x / 2 + x if x > -2 else 0.0
+    return x * x / 2 + x if x > -2 else 0
 
 
 FORMULAS: dict[str, Callable[[float], float]] = {
     "linear": lambda x: x,
-    "logistic": lambda x: 1 / (1 + math.exp(-x)),
-    "loggy": lambda x: 2 / (1 + math.exp(-x)) - 1,
-    "relu": lambda x: x * (x > 0),
+    "logistic": _logistic,
+    "loggy": lambda x: 2 * _logistic(x) - 1,
+    "relu": lambda x: max(x, 0),
     "relu6": lambda x: min(max(x, 0), 6),
-    "elu": lambda x: (x >= 0) * x + (x < 0) * (math.exp(x) - 1),
-    "selu": lambda x: (x >= 0) * 1.0507 * x + (x < 0) * 1.0507 * 1.6732 * (math.exp(x) - 1),
+    "elu": lambda x: x if x >= 0 else _exponential(x),
+    "selu": lambda x: 1.0507 * (x if x >= 0 else 1.6732 * _exponential(x)),
     "gelu": lambda x: 0.5 * x * (1 + math.tanh(0.797885 * x + 0.035677 * x**3)),
     "relie": lambda x: x if x > 0 else 0.01 * x,
-    "ramp": lambda x: x * (x > 0) + 0.1 * x,
+    "ramp": lambda x: max(x, 0) + 0.1 * x,
     "leaky": lambda x: x if x > 0 else 0.1 * x,
     "revleaky": lambda x: x if x > 0 else 0.1 * x,
-    "tanh": lambda x: 2 / (1 + math.exp(-2 * x)) - 1,
+    "tanh": math.tanh,
     "plse": _plse,
     "stair": _stair,
     "hardtan": lambda x: min(max(x, -1), 1),
     "lhtan": _lhtan,
-    "swish": lambda x: x / (1 + math.exp(-x)),
-    "mish": _mish,
+    "swish": lambda x: x * _logistic(x),
+    "mish": lambda x: x * math.tanh(math.log(math.exp(x) + 1)),
     "hard_mish": _hard_mish,
 }
 OVER_CHANNELS = ("normalize_channels", "normalize_channels_softmax", "normalize_channels_softmax_maxval")
 
 
 def test_every_activation_is_tested() -> None:
-    assert set(ACTIVATIONS) == {*FORMULAS, *OVER_CHANNELS}
+    assert sorted(ACTIVATIONS) == sorted([*FORMULAS, *OVER_CHANNELS])
 
 
 @pytest.mark.parametrize("name", FORMULAS)
-def test_activation_is_the_formula_of_activations_h(name: str) -> None:
-    expected = [FORMULAS[name](x) for x in VALUES]
-    found = activate(torch.tensor(VALUES), name).numpy()
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+def test_activation_is_darknets_formula(name: str) -> None:
+    found = activate(torch.tensor(POINTS), name)
+    np.testing.assert_allclose(found, [FORMULAS[name](x) for x in POINTS], rtol=2e-6, atol=2e-6)
 
 
-def _normalize_one_place(name: str, values: list[float]) -> list[float]:
-    """activations.c activate_array_normalize_channels and its softmax form, for the channels of one pixel."""
+def _normalised(values: list[float], name: str) -> list[float]:
     if name == "normalize_channels":
-        total = 0.0001 + sum(value for value in values if value > 0)
-        return [value / total if value > 0 else 0.0 for value in values]
-    largest = max(values) if name.endswith("maxval") else 0.0
-    total = 0.0001 + sum(math.exp(value - largest) for value in values)
-    return [math.exp(value - largest) / total for value in values]
+        parts = [max(value, 0) for value in values]
+    else:
+        highest = max(values) if name.endswith("maxval") else 0
+        parts = [math.exp(value - highest) for value in values]
+    return [part / (sum(parts) + 1e-4) for part in parts]
 
 
 @pytest.mark.parametrize("name", OVER_CHANNELS)
-def test_normalising_activation_works_on_the_channels_of_one_pixel(name: str) -> None:
-    x = torch.randn(2, 5, 3, 4, generator=torch.Generator().manual_seed(0))
+def test_normalising_activation_works_over_the_channels(name: str) -> None:
+    x = torch.randn(2, 5, 3, 2, generator=torch.Generator().manual_seed(0))
     found = activate(x, name)
-    for image, row, column in np.ndindex(2, 3, 4):
-        expected = _normalize_one_place(name, x[image, :, row, column].tolist())
-        np.testing.assert_allclose(found[image, :, row, column].numpy(), expected, rtol=1e-5)
+    for image, row, column in np.ndindex(2, 3, 2):
+        expected = _normalised(x[image, :, row, column].tolist(), name)
+        np.testing.assert_allclose(found[image, :, row, column], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_gradient_is_finite_and_that_of_the_values(name: str) -> None:
+    """Against central differences, away from kinks and steps."""
+    smooth = [x + 0.1 for x in POINTS if abs(x) < 10]
+    x = torch.tensor(smooth, dtype=torch.float64).view(1, -1, 1, 1).requires_grad_()
+    weights = torch.linspace(-1, 1, x.numel(), dtype=torch.float64).view_as(x)
+    (gradient,) = torch.autograd.grad((activate(x, name) * weights).sum(), x)
+    shifts = 1e-6 * torch.eye(x.numel(), dtype=torch.float64)[:, :, None, None]
+    with torch.no_grad():
+        ahead, behind = ((activate(x + sign * shifts, name) * weights).sum(dim=(1, 2, 3)) for sign in (1, -1))
+    np.testing.assert_allclose(gradient.flatten(), (ahead - behind) / 2e-6, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [name for name in ACTIVATIONS if name != "normalize_channels_softmax"])
+def test_far_values_stay_finite(name: str) -> None:
+    """normalize_channels_softmax overflows here as it does in Darknet; the _maxval one is the remedy."""
+    x = torch.tensor([-1e4, -90.0, 90.0, 1e4]).view(1, 4, 1, 1).requires_grad_()
+    y = activate(x, name)
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    assert y.isfinite().all()
+    assert gradient.isfinite().all()
