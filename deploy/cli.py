@@ -94,7 +94,10 @@ def _run(
         outputs.header(dict(about, classes=list(bundle.classes), threshold=bundle.score_threshold))
         summary = run(source, bundle, backend, outputs, arguments.max_frames, stop, progress)
     except BaseException:
-        outputs.discard()
+        if source.kind == "live":  # what was seen cannot be seen again
+            outputs.finish()
+        else:
+            outputs.discard()
         raise
     finally:
         stop.restore()

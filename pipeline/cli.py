@@ -2,19 +2,14 @@
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from pipeline.errors import UserError
 from pipeline.interrupt import Interrupted
-
-if TYPE_CHECKING:
-    from pipeline.curate import CurationSummary
-    from pipeline.experiment import Experiment
-    from pipeline.progress import Bars
-    from pipeline.train.stages import PlannedTrial, Workspace
 
 __all__ = ["app", "main"]
 
@@ -53,13 +48,14 @@ def curate(experiment: _ExperimentFile, root: _Root = Path(), as_json: _Json = F
     """Make every curated set of an experiment: data/SET, for Ultralytics and Darknet alike."""
     from pipeline.experiment import read_experiment
     from pipeline.progress import Bars
+    from pipeline.steps import curate_sets, curation_text
     from pipeline.train.stages import Workspace
 
     content = read_experiment(experiment)
     with Bars() as bars:
-        summaries = list(curate_sets(content, Workspace(root), bars))
+        summaries = curate_sets(content, Workspace(root), bars)
     if as_json:
-        print(json.dumps([curation_json(summary) for summary in summaries]))
+        print(json.dumps([asdict(summary) | {"root": str(summary.root)} for summary in summaries]))
         return
     for summary in summaries:
         print(curation_text(summary))
@@ -70,19 +66,25 @@ def train(experiment: _ExperimentFile, root: _Root = Path(), as_json: _Json = Fa
     """Train every trial of an experiment; trials that are finished stay, one that was broken off goes on."""
     from pipeline.experiment import read_experiment
     from pipeline.progress import Bars
+    from pipeline.steps import tables_text, train_trials, write_tables
     from pipeline.train.stages import Workspace
 
     content = read_experiment(experiment)
     workspace = Workspace(root)
     with Bars() as bars:
         plan = train_trials(content, workspace, bars)
-    print_tables(content, plan, workspace, as_json)
+    tables = write_tables(content, plan, workspace)
+    if as_json:
+        print(json.dumps({stage: [asdict(arm) for arm in arms] for stage, arms in tables.items()}))
+        return
+    print(tables_text(content, tables, workspace))
 
 
 @app.command(epilog="Example: skylight export experiments/facades.yaml")
 def export(experiment: _ExperimentFile, root: _Root = Path(), as_json: _Json = False) -> None:
     """Make the bundle of an experiment from its best trial, after checking that nothing changed on the way."""
     from pipeline.experiment import read_experiment
+    from pipeline.steps import export_best
     from pipeline.train.stages import Workspace
 
     bundle = export_best(read_experiment(experiment), Workspace(root))

@@ -2,8 +2,14 @@
 
 from pathlib import Path
 
-from pipeline.cli import _curate_all, _curation_text, _export, _report, _train_all
+from deploy.cli import main as detect
 from pipeline.errors import UserError, refuse
+from pipeline.experiment import read_experiment
+from pipeline.progress import Bars
+from pipeline.steps import curate_sets, curation_text, export_best, tables_text, train_trials, write_tables
+from pipeline.synthetic.flyby import draw_flyby
+from pipeline.synthetic.fronts import draw_fronts
+from pipeline.train.stages import Workspace
 
 __all__ = ["run_demo"]
 
@@ -14,13 +20,6 @@ _SEED = 0
 
 def run_demo(root: Path) -> None:
     """Run the demo into `root`; what is there already is kept and reused, so that a broken run goes on."""
-    from deploy.cli import main as detect
-    from pipeline.experiment import read_experiment
-    from pipeline.progress import Bars
-    from pipeline.synthetic.flyby import draw_flyby
-    from pipeline.synthetic.fronts import draw_fronts
-    from pipeline.train.stages import Workspace
-
     file = Path(__file__).resolve().parents[1] / "experiments" / "demo.yaml"
     if not file.exists():
         raise refuse(file, "no such file", "run the demo from a checkout of Skylight")
@@ -34,13 +33,13 @@ def run_demo(root: Path) -> None:
             draw_fronts(fronts, _PICTURES, _SEED, progress=lambda done: bars.show("draw fronts", done, _PICTURES))
         if not video.exists():
             draw_flyby(video, _FRAMES, _SEED, progress=lambda done: bars.show("draw the fly-by", done, _FRAMES))
-        summaries = _curate_all(experiment, workspace, bars)
-        plan = _train_all(experiment, workspace, bars)
-        bundle = _export(experiment, workspace)
+        summaries = curate_sets(experiment, workspace, bars)
+        plan = train_trials(experiment, workspace, bars)
+        bundle = export_best(experiment, workspace)
     for summary in summaries:
-        print(_curation_text(summary))
+        print(curation_text(summary))
     print()
-    _report(experiment, plan, workspace, as_json=False)
+    print(tables_text(experiment, write_tables(experiment, plan, workspace), workspace))
     out = root / "flight"
     if detect(["--bundle", str(bundle.root), "--source", str(video), "--out", str(out), "--quiet"]):
         raise UserError(f"{video}: the bundle could not be run on it; see the line above")
