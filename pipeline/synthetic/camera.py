@@ -1,7 +1,7 @@
 """A pinhole camera in front of a street. It knows nothing about what stands there.
 
-World: metres, x to the right, y down with the ground at 0 (a roof has a negative y), z away from the viewer; the building
-fronts are the plane z = 0, the camera has a negative z. Pixels are continuous: pixel i covers i to i + 1.
+World: metres, x to the right, y down with the ground at 0 (a roof has a negative y), z away from the viewer; the
+building fronts are the plane z = 0, the camera has a negative z. Pixels are continuous: pixel i covers i to i + 1.
 """
 
 from dataclasses import dataclass, replace

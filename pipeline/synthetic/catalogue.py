@@ -20,7 +20,7 @@ CLASSES = (*WINDOWS, TARGET, *OBJECTS)
 
 TEAL = Colour(28, 112, 118)
 OCHRE = Colour(204, 134, 40)
-# Frames, shutters, doors, cars, signs and clothes all choose among these, so that the target's colours give nothing away.
+# Frames, shutters, doors, cars, signs and clothes choose among these: the target's colours give nothing away.
 COLOURS = (
     TEAL,
     OCHRE,

@@ -35,7 +35,7 @@ def draw_flyby(
     """Write an .mp4 of `frames` frames, and beside it `<stem>.truth.jsonl` with the boxes in every frame.
 
     A line of the truth: {"frame": 0, "time": 0.0, "objects": [{"class": "Door", "box": [x0, y0, x1, y1], "occluded":
-    false, "truncated": false}]}; boxes in pixels, time in seconds. Each of the two files appears complete or not at all.
+    false, "truncated": false}]}; boxes in pixels, time in seconds. Each file appears complete or not at all.
     `progress` is called with the number of frames done.
 
     >>> draw_flyby(Path("flyby.mp4"), frames=150)
@@ -75,7 +75,7 @@ def _plan(rng: np.random.Generator) -> tuple[Street, tuple[float, float]]:
 
 
 def _flight(aim: tuple[float, float], frames: int, width: int, height: int, rng: np.random.Generator) -> list[Camera]:
-    """One camera per frame: from 11 m before the target to 3 m past it, closing in, looking ahead and swaying a little."""
+    """One camera per frame: from 11 m before the target to 3 m past it, closing in, looking ahead, swaying a bit."""
     phase = rng.uniform(0, 2 * np.pi, (6, 1))
     seconds = np.linspace(0, 6, frames)
     sway = sum(np.sin(seconds * speed + phase + speed) / speed for speed in (2.1, 5.3, 11.0))

@@ -1,7 +1,7 @@
 """Writes a set of drawn pictures in the layout of Open Images. It knows nothing about how they are drawn.
 
-Three sorts of picture: fronts with generic windows only, fronts that also hold the target window, and street pictures of
-other objects, nearly without windows, for a detector to start from.
+Three sorts of picture: fronts with generic windows only, fronts that also hold the target window, and street pictures
+of other objects, nearly without windows, for a detector to start from.
 """
 
 import csv

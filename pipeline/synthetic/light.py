@@ -12,8 +12,8 @@ __all__ = ["Light", "expose", "random_light"]
 class Light:
     """gain: factor per channel, RGB; fall: how much darker one side is, 0 to 1, towards `angle` (radians).
 
-    shadow: a band across the picture with its middle and half width in picture widths, its darkness 0 to 1 (0: none) and
-    its angle. blur: sigma in pixels. noise: sigma in grey levels.
+    shadow: a band across the picture with its middle and half width in picture widths, its darkness 0 to 1 (0: none)
+    and its angle. blur: sigma in pixels. noise: sigma in grey levels.
     """
 
     gain: tuple[float, float, float]

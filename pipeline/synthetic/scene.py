@@ -1,4 +1,4 @@
-"""A street as one camera sees it: the picture, and a label for every object in it. It knows nothing about what is planned.
+"""A street as one camera sees it: the picture, and a label for every object. It knows nothing about what is planned.
 
 Both come from the same projection, so a box is where the object is. Light and noise are another file's business.
 """

@@ -19,7 +19,7 @@ _PAPER = np.array([226, 220, 204], np.float32)
 
 @dataclass(frozen=True)
 class Material:
-    """unit: width and height in metres of a brick, slab or board; joint: metres between two; the rest in grey levels."""
+    """unit: width and height in metres of a brick, slab or board; joint: metres between two; the rest: grey levels."""
 
     colour: Colour
     unit: tuple[float, float]

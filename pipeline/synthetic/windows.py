@@ -3,7 +3,7 @@
 A window is painted into a patch of its own size; its outline says which pixels of the patch belong to it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -236,5 +236,5 @@ def _rim(name: str, patch: np.ndarray, colour: Colour, thick: int) -> None:
     cv2.polylines(patch, [np.round(points).astype(np.int32)], True, colour, thick)
 
 
-def _polygon(patch: np.ndarray, corners: list[tuple[float, float]], colour: Colour) -> None:
+def _polygon(patch: np.ndarray, corners: Sequence[tuple[float, float]], colour: Colour) -> None:
     cv2.fillPoly(patch, [np.round(np.array(corners)).astype(np.int32)], colour)

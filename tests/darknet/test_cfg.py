@@ -103,9 +103,9 @@ def test_mistake_is_named_with_file_line_and_section(
 
 @pytest.mark.parametrize(("key", "line"), [("width", 2), ("height", 3)])
 def test_detector_input_must_be_a_multiple_of_32(tmp_path: Path, key: str, line: int) -> None:
-    message = _refusal(_write(tmp_path, NET.replace(f"{key}=64", f"{key}=100") + HEAD))
-    assert f"mistake.cfg:{line}: [net] {key}=100" in message
-    assert "multiple of 32, for example 96" in message
+    message = _refusal(_write(tmp_path, NET.replace(f"{key}=64", f"{key}=112") + HEAD))
+    assert f"mistake.cfg:{line}: [net] {key}=112" in message
+    assert "multiple of 32, for example 128" in message
 
 
 def test_classifier_input_may_have_any_size(tmp_path: Path) -> None:

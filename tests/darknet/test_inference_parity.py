@@ -1,4 +1,4 @@
-"""Every layer of Tiny-YOLOv3 against the outputs of AlexeyAB's Darknet; the worst measured difference is 7.5e-6."""
+"""Every layer of Tiny-YOLOv3 against the outputs of AlexeyAB's Darknet; the worst measured difference is 1.1e-5."""
 
 from pathlib import Path
 
