@@ -6,7 +6,6 @@ can: a stand-in for a camera, with real decoding and a real reader thread.
 
 import json
 import time
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -49,7 +48,7 @@ def test_capture_time_is_that_of_the_frame(stream):
             time.sleep(0.01)
 
 
-def test_live_run_reports_what_was_dropped(stream, tmp_path: Path, skylight, bundle):
+def test_live_run_reports_what_was_dropped(stream, tmp_path, skylight, bundle):
     out = tmp_path / "out"
     done = skylight("detect", "--bundle", bundle, "--source", stream, "--out", out, "--json")
     assert done.returncode == 0, done.stderr

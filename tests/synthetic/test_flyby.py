@@ -37,7 +37,7 @@ def test_video_has_the_frames_asked_for(flyby):
 
 
 def test_target_is_in_sight_and_moves_smoothly(flyby):
-    middles = {}
+    middles: dict[int, np.ndarray] = {}
     for row in _truth(flyby):
         for found in row["objects"]:
             if found["class"] == TARGET and not found["truncated"]:

@@ -31,6 +31,12 @@ def _files(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
+def _read(path: Path) -> np.ndarray:
+    image = cv2.imread(str(path))
+    assert image is not None, path
+    return image
+
+
 def test_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         draw_fronts(tmp_path / name, 4, seed=seed, width=96, height=64)
@@ -41,7 +47,7 @@ def test_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path):
 def test_pictures_have_the_size_asked_for(fronts):
     pictures = sorted((fronts / "data").iterdir())
     assert len(pictures) == 80
-    assert {cv2.imread(str(path)).shape for path in pictures} == {(240, 320, 3)}
+    assert {_read(path).shape for path in pictures} == {(240, 320, 3)}
 
 
 def test_every_class_occurs_and_boxes_lie_inside(fronts, rows):
@@ -71,7 +77,7 @@ def test_target_boxes_hold_the_targets_teal(fronts, rows):
         is_open = row["IsOccluded"] == row["IsTruncated"] == row["IsDepiction"] == row["IsGroupOf"] == "0"
         if row["LabelName"] != label_name(TARGET) or not is_open:
             continue
-        image = cv2.imread(str(fronts / "data" / f"{row['ImageID']}.jpg"))
+        image = _read(fronts / "data" / f"{row['ImageID']}.jpg")
         height, width = image.shape[:2]
         x0, x1 = (round(float(row[key]) * width) for key in ("XMin", "XMax"))
         y0, y1 = (round(float(row[key]) * height) for key in ("YMin", "YMax"))
