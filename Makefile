@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 EXPERIMENT ?= experiments/facades.yaml
+# Threads that wait by spinning slow everything else on the same cores.
+export OMP_WAIT_POLICY ?= PASSIVE
 SKYLIGHT := $(BIN)/skylight
 
 .PHONY: help setup demo test lint format constraints curate train export clean
