@@ -94,8 +94,11 @@ def read_bundle(path: Path) -> Bundle:
     _check_files(root, content["hashes"])
     values = {key: content[key] for key in _KEYS if key != "schema"}
     values["classes"] = tuple(values["classes"])
-    values["anchors"] = tuple((float(width), float(height)) for width, height in values["anchors"])
-    values["masks"] = tuple(tuple(mask) for mask in values["masks"])
+    try:
+        values["anchors"] = tuple((float(width), float(height)) for width, height in values["anchors"])
+        values["masks"] = tuple(tuple(int(index) for index in mask) for mask in values["masks"])
+    except (TypeError, ValueError):
+        raise refuse(manifest_path, "anchors or masks are no lists of numbers", "export the bundle again") from None
     return Bundle(root=root, **values)
 
 
@@ -153,6 +156,8 @@ def _check_keys(path: Path, content: Dict[str, Any]) -> None:
 
 
 def _check_files(root: Path, hashes: Dict[str, str]) -> None:
+    if not all(isinstance(value, str) for value in hashes.values()):
+        raise refuse(root / MANIFEST, "hashes are no texts", "export the bundle again")
     if MODEL not in hashes:
         raise refuse(root / MANIFEST, "names no " + MODEL, "export the bundle again")
     there = {str(entry.relative_to(root)) for entry in root.rglob("*") if not entry.is_dir()}

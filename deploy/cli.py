@@ -34,7 +34,9 @@ def main(argv: Optional[List[str]] = None) -> int:
         return _detect(arguments)
     except UserError as error:
         print("skylight-detect: {}".format(error), file=sys.stderr)
-        return 2
+    except OSError as error:  # a full disk, a folder that may not be written
+        print("skylight-detect: {}: {}".format(error.filename, error.strerror or error), file=sys.stderr)
+    return 2
 
 
 def _silence_opencv() -> None:

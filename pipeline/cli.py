@@ -44,6 +44,8 @@ def main() -> None:
         _fail("stopped at once; what was complete is kept", 130)
     except BrokenPipeError:
         sys.exit(1)
+    except OSError as error:  # a full disk, a folder that may not be written
+        _fail(f"{error.filename or 'file system'}: {error.strerror or error}; what was complete is kept", 2)
 
 
 @app.command(epilog="Example: skylight curate experiments/facades.yaml")

@@ -52,6 +52,8 @@ def _edit(root: Path, **changes: object) -> None:
         ({"score_threshold": 1.5}, "score_threshold=1.5; score_threshold lies between 0 and 1"),
         ({"classes": []}, "classes=\\[\\]; classes lists at least one name"),
         ({"surprise": 1}, "unknown key surprise=1"),
+        ({"anchors": [1, 2]}, "anchors or masks are no lists of numbers"),
+        ({"hashes": {"model.onnx": 1}}, "hashes are no texts"),
         ({"hashes": {"model.onnx": "0", "../x": "0"}}, "outside the bundle"),
     ],
 )
