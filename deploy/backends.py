@@ -45,13 +45,15 @@ def _check_contract(model: Path, session: Any) -> Tuple[int, int, int]:
     """Height, width and number of classes of a model that has the bundle's inputs and outputs."""
     inputs = {value.name: value.shape for value in session.get_inputs()}
     outputs = {value.name: value.shape for value in session.get_outputs()}
-    found = "inputs {}, outputs {}".format(inputs, outputs)
-    image, boxes, scores = inputs.get("images"), outputs.get("boxes"), outputs.get("scores")
-    if image and boxes and scores and len(inputs) == 1:
-        is_static = all(isinstance(size, int) for size in image + boxes + scores)
-        if is_static and len(scores) == 3 and image[:2] == [1, 3] and boxes == [1, scores[1], 4]:
-            return image[2], image[3], scores[2]
-    raise refuse(model, found, "needs images [1, 3, H, W], boxes [1, M, 4] and scores [1, M, classes], all static")
+    types = {value.type for value in session.get_inputs() + session.get_outputs()}
+    found = "inputs {}, outputs {}, {}".format(inputs, outputs, ", ".join(sorted(types)))
+    image, boxes, scores = inputs.get("images", []), outputs.get("boxes", []), outputs.get("scores", [])
+    is_static = all(isinstance(size, int) and size > 0 for size in image + boxes + scores)
+    is_shaped = len(image) == 4 and image[:2] == [1, 3] and len(scores) == 3 and boxes == [scores[0], scores[1], 4]
+    if is_static and is_shaped and scores[0] == 1 and len(inputs) == 1 and types == {"tensor(float)"}:
+        return image[2], image[3], scores[2]
+    needs = "needs float images [1, 3, H, W], boxes [1, M, 4] and scores [1, M, classes], all static"
+    raise refuse(model, found, needs)
 
 
 def _first_line(error: BaseException) -> str:

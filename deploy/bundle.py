@@ -153,6 +153,9 @@ def _check_keys(path: Path, content: Dict[str, Any]) -> None:
             raise refuse(path, "{}={}".format(key, content[key]), key + " lies between 0 and 1")
     if not content["classes"] or not all(isinstance(name, str) for name in content["classes"]):
         raise refuse(path, "classes={!r}".format(content["classes"]), "classes lists at least one name")
+    for name in content["hashes"]:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise refuse(path, "names {!r}, outside the bundle".format(name), "export the bundle again")
 
 
 def _check_files(root: Path, hashes: Dict[str, str]) -> None:
@@ -164,8 +167,6 @@ def _check_files(root: Path, hashes: Dict[str, str]) -> None:
     for name in sorted(there - set(hashes) - {MANIFEST}):
         raise refuse(root / name, "does not belong to the bundle", "remove it")
     for name, expected in sorted(hashes.items()):
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise refuse(root / MANIFEST, "names {!r}, outside the bundle".format(name), "export the bundle again")
         try:
             found = hashlib.sha256((root / name).read_bytes()).hexdigest()
         except OSError as error:

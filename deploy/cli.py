@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import List, Optional
+from typing import List, NoReturn, Optional
 
 import cv2
 
@@ -14,7 +14,7 @@ from deploy.backends import OnnxRuntimeBackend
 from deploy.bundle import Bundle, read_bundle
 from deploy.errors import UserError, refuse
 from deploy.loop import STAGES, Summary, run
-from deploy.outputs import Outputs
+from deploy.outputs import NAMES, Outputs
 from deploy.sources import Source, open_source
 
 _EXAMPLES = """examples:
@@ -36,19 +36,29 @@ def main(argv: Optional[List[str]] = None) -> int:
         print("skylight-detect: {}".format(error), file=sys.stderr)
     except OSError as error:  # a full disk, a folder that may not be written
         print("skylight-detect: {}: {}".format(error.filename, error.strerror or error), file=sys.stderr)
+    except KeyboardInterrupt:
+        print("skylight-detect: stopped", file=sys.stderr)
+        return 130
     return 2
 
 
 def _silence_opencv() -> None:
     """What goes wrong is said here, in one line; OpenCV and FFmpeg need not say it too."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    logging = getattr(cv2.utils, "logging", None)  # newer than 4.1.1
+    logging = getattr(getattr(cv2, "utils", None), "logging", None)  # newer than 4.1.1
     if logging is not None:
         logging.setLogLevel(logging.LOG_LEVEL_SILENT)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Refuses in one line, as everything here does."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, "skylight-detect: {}; see skylight-detect --help\n".format(message))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="skylight-detect",
         description="Run a bundle on a picture, folder, video, camera or stream.",
         epilog=_EXAMPLES,
@@ -80,10 +90,19 @@ def _detect(arguments: argparse.Namespace) -> int:
     if (backend.width, backend.height, backend.classes) != (bundle.width, bundle.height, len(bundle.classes)):
         found = "{}x{} with {} classes".format(backend.width, backend.height, backend.classes)
         raise refuse(bundle.model, found, "bundle.json says otherwise; export the bundle again")
+    _check_out(arguments.out, arguments.source)
     with open_source(arguments.source) as source:
         is_video = source.kind in ("video", "live")
         outputs = Outputs(arguments.out, bundle.classes, source.fps, is_video, not arguments.no_video)
         return _run(arguments, source, bundle, backend, outputs)
+
+
+def _check_out(out: Path, source: str) -> None:
+    """Refuse to read what the run is going to replace."""
+    path = Path(source).resolve()
+    for result in (out.resolve() / name for name in NAMES):
+        if result.exists() and (result == path or result in path.parents):
+            raise refuse(source, "this run would replace it", "give another --out")
 
 
 def _run(
@@ -95,8 +114,9 @@ def _run(
     try:
         outputs.header(dict(about, classes=list(bundle.classes), threshold=bundle.score_threshold))
         summary = run(source, bundle, backend, outputs, arguments.max_frames, stop, progress)
+        outputs.close()
     except BaseException:
-        if source.kind == "live":  # what was seen cannot be seen again
+        if source.kind == "live" and outputs.frames:  # what was seen cannot be seen again
             outputs.finish()
         else:
             outputs.discard()
@@ -106,7 +126,10 @@ def _run(
         progress.end()
     files = outputs.finish()
     _report(arguments, summary, dict(about, files=[str(file) for file in files]))
-    return 130 if stop.is_asked else 0
+    if stop.is_asked:
+        print("skylight-detect: stopped; {} holds {} frames".format(arguments.out, summary.frames), file=sys.stderr)
+        return 130
+    return 0
 
 
 class _Stop:

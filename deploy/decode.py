@@ -12,10 +12,13 @@ from deploy.resize import Placement, boxes_to_source
 def select(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Take every pair of box and class that scores above `threshold`; one box may give several classes, as in Darknet.
 
-    boxes: (M, 4) float32 xyxy. scores: (M, classes) float32.
+    boxes: (M, 4) float32 xyxy. scores: (M, classes) float32. A box or score that is not finite is never taken: the
+    exponential of a box's size may overflow, the more so in half precision.
     Returns boxes (K, 4), scores (K,), classes (K,) int64, in the network's order.
     """
     rows, classes = np.nonzero(scores > threshold)
+    is_finite = np.isfinite(boxes[rows]).all(axis=1) & np.isfinite(scores[rows, classes])
+    rows, classes = rows[is_finite], classes[is_finite]
     return boxes[rows], scores[rows, classes], classes.astype(np.int64)
 
 

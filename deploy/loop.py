@@ -1,7 +1,8 @@
 """The flight loop, from top to bottom: newest frame, resize, network, decode, publish."""
 
 import time
-from typing import Callable, Dict, List, NamedTuple, Optional
+from collections import deque
+from typing import Callable, Deque, Dict, List, NamedTuple, Optional
 
 import numpy as np
 
@@ -41,7 +42,7 @@ def run(
     on_frame: Optional[Callable[[int], None]] = None,
 ) -> Summary:
     """Run the network on every frame of `source` until it ends, `max_frames` are done or `should_stop` says so."""
-    times: Dict[str, List[float]] = {stage: [] for stage in STAGES}
+    times: Dict[str, Deque[float]] = {stage: deque(maxlen=_KEPT) for stage in STAGES}
     frames = found = 0
     started = stage_start = time.perf_counter()
     for frame in source:
@@ -62,9 +63,7 @@ def run(
             outputs.frame(frame, detections, age, spent)
         marks.append(time.perf_counter())
         for stage, begin, end in zip(STAGES, marks, marks[1:]):
-            kept = times[stage]
-            kept.append((end - begin) * 1000)
-            del kept[:-_KEPT]
+            times[stage].append((end - begin) * 1000)
         frames += 1
         found += len(detections.scores)
         if on_frame is not None:

@@ -3,6 +3,7 @@
 Files appear under their names when they are complete: until `finish` they are called `*.part`.
 """
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -12,9 +13,10 @@ import cv2
 import numpy as np
 
 from deploy.draw import draw
-from deploy.errors import refuse
+from deploy.errors import UserError, refuse
 from deploy.frame import Detections, Frame
 
+NAMES = ("detections.jsonl", "annotated.mp4", "annotated")
 _MPEG4 = cv2.VideoWriter_fourcc(*"mp4v")  # type: ignore[attr-defined]  # VideoWriter.fourcc is newer than 4.1.1
 
 
@@ -22,11 +24,13 @@ class Outputs:
     """Writes a run into `folder`: detections.jsonl, and annotated.mp4 or, for pictures, annotated/.
 
     with_pictures: whether the drawn frames are wanted. is_video: one video, or one picture per frame.
+    frames: lines written so far.
     """
 
     def __init__(
         self, folder: Path, classes: Sequence[str], fps: Optional[float], is_video: bool, with_pictures: bool
     ) -> None:
+        self.frames = 0
         self._folder = folder
         self._classes = classes
         self._fps = fps or 25.0
@@ -34,11 +38,13 @@ class Outputs:
         self._writer: Any = None
         self._size: Tuple[int, int] = (0, 0)
         self._parts: List[Path] = []
-        self._made_folder = not folder.exists()
+        self._is_closed = False
+        self._made = [part for part in (folder, *folder.parents) if not part.exists()]
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lines = self._part("detections.jsonl").open("w", encoding="utf-8")
         except OSError as error:
+            self._remove_made()
             raise refuse(folder, error.strerror or str(error), "give a folder that can be written") from None
 
     def header(self, content: Dict[str, Any]) -> None:
@@ -66,6 +72,7 @@ class Outputs:
             "milliseconds": {stage: round(value, 3) for stage, value in milliseconds.items()},
         }
         self._lines.write(json.dumps(row) + "\n")
+        self.frames += 1
 
     def picture(self, frame: Frame, detections: Detections, network_ms: float) -> None:
         """Draw one frame, if pictures are wanted."""
@@ -78,28 +85,46 @@ class Outputs:
         elif not cv2.imwrite(str(self._picture_folder() / frame.name), bgr):
             raise refuse(self._folder / frame.name, "cannot be written", "free some space, or use another folder")
 
-    def finish(self) -> List[Path]:
-        """Close everything and give the files their names; returns them."""
-        self._close()
-        names = []
+    def close(self) -> None:
+        """Write out what is buffered; OpenCV does not say that the disk did not take a video, so it is looked at.
+
+        Raises UserError or OSError if something is missing. A second call does nothing.
+        """
+        if self._is_closed:
+            return
+        self._is_closed = True
+        try:
+            self._lines.close()
+        finally:
+            if self._writer is not None:
+                self._writer.release()
+                self._writer = None
         for part in self._parts:
-            name = part.with_name(part.name.replace(".part", ""))
-            if name.is_dir():
-                shutil.rmtree(str(name))
-            part.replace(name)
-            names.append(name)
+            if part.suffix == ".mp4" and _count_frames(part) < self.frames:
+                raise refuse(part, "could not be written whole", "free some space, or run with --no-video")
+
+    def finish(self) -> List[Path]:
+        """Close everything and give the files their names; returns them. What an earlier run left there goes."""
+        self.close()
+        for name in NAMES:
+            _remove(self._folder / name)
+        names = [part.with_name(part.name.replace(".part", "")) for part in self._parts]
+        for part, path in zip(self._parts, names):
+            part.replace(path)
         return names
 
     def discard(self) -> None:
-        """Remove everything written."""
-        self._close()
+        """Remove everything written, and the folders made for it."""
+        with contextlib.suppress(OSError, UserError):
+            self.close()
         for part in self._parts:
-            if part.is_dir():
-                shutil.rmtree(str(part), ignore_errors=True)
-            elif part.exists():
-                part.unlink()
-        if self._made_folder:
-            self._folder.rmdir()
+            _remove(part)
+        self._remove_made()
+
+    def _remove_made(self) -> None:
+        with contextlib.suppress(OSError):  # somebody else put something there
+            for folder in self._made:
+                folder.rmdir()
 
     def _part(self, name: str) -> Path:
         stem, dot, suffix = name.partition(".")
@@ -124,8 +149,16 @@ class Outputs:
                 raise refuse(path, "OpenCV cannot write MPEG-4 here", "run with --no-video")
         self._writer.write(image if size == self._size else cv2.resize(image, self._size))
 
-    def _close(self) -> None:
-        self._lines.close()
-        if self._writer is not None:
-            self._writer.release()
-            self._writer = None
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(str(path))
+    elif path.exists():
+        path.unlink()
+
+
+def _count_frames(video: Path) -> int:
+    capture = cv2.VideoCapture(str(video))
+    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
+    capture.release()
+    return count

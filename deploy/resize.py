@@ -54,7 +54,7 @@ def resize_image(image: np.ndarray, network_width: int, network_height: int, mod
 def to_tensor(image: np.ndarray) -> np.ndarray:
     """Turn (H, W, 3) uint8 into the network's input, (1, 3, H, W) float32 from 0 to 1."""
     tensor = np.empty((1, 3) + image.shape[:2], np.float32)
-    np.multiply(image.transpose(2, 0, 1), np.float32(1 / 255), out=tensor[0])
+    np.divide(image.transpose(2, 0, 1), np.float32(255), out=tensor[0])  # as in training, to the last bit
     return tensor
 
 

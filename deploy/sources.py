@@ -14,9 +14,9 @@ import numpy as np
 
 from deploy.errors import refuse
 from deploy.frame import Frame
+from deploy.pictures import PICTURES, read_picture
 
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-
+_ALLOWED = "give a picture, folder, video, camera number or rtsp:// address"
 _PATIENCE = 5.0  # seconds without a frame before a live source counts as lost
 
 
@@ -50,22 +50,30 @@ def open_source(spec: str) -> Source:
 
     Raises UserError if there is nothing to read.
     """
-    if spec.isdigit():
-        return LiveSource(spec, int(spec))
-    if "://" in spec or spec.startswith("/dev/video"):
-        return LiveSource(spec, spec)
+    if spec.isdecimal() and len(spec) < 4:
+        return LiveSource(spec, int(spec), is_endless=True)
+    if spec.startswith("/dev/video"):
+        return LiveSource(spec, spec, is_endless=True)
+    if "://" in spec:
+        return LiveSource(spec, spec, is_endless=False)
     path = Path(spec)
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise refuse(spec, "no such file or folder", _ALLOWED) from None
+    except OSError as error:
+        raise refuse(spec, error.strerror or str(error), _ALLOWED) from None
+    if not spec:
+        raise refuse("--source", "is empty", _ALLOWED)
     if path.is_dir():
         return PictureSource(path, _pictures(path))
-    if not path.exists():
-        raise refuse(spec, "no such file or folder", "give a picture, folder, video, camera number or rtsp:// address")
     if path.suffix.lower() in PICTURES:
         return PictureSource(path, [path])
     return VideoSource(path)
 
 
 class PictureSource(Source):
-    """Pictures in the order of their names; OpenCV applies their EXIF rotation."""
+    """Pictures in the order of their names."""
 
     def __init__(self, path: Path, files: List[Path]) -> None:
         self.kind = "folder" if path.is_dir() else "picture"
@@ -74,14 +82,12 @@ class PictureSource(Source):
 
     def __iter__(self) -> Iterator[Frame]:
         for number, file in enumerate(self._files):
-            image = cv2.imread(str(file), cv2.IMREAD_COLOR)
-            if image is None:
-                raise refuse(file, "cannot be decoded as a picture", "replace or remove it")
-            yield Frame(number, time.monotonic(), None, _rgb(image), file.name)
+            image = read_picture(file)
+            yield Frame(number, time.monotonic(), None, image, file.name)
 
 
 class VideoSource(Source):
-    """A video file, every frame in order, as fast as the caller asks."""
+    """A video file, every frame in order, as fast as the caller asks. Source time counts from the first frame."""
 
     def __init__(self, path: Path) -> None:
         self.kind = "video"
@@ -89,7 +95,7 @@ class VideoSource(Source):
         self._capture = cv2.VideoCapture(str(path))
         if not self._capture.isOpened():
             raise refuse(path, "cannot be opened as a picture or a video", "give a video that OpenCV can decode")
-        self.fps = self._capture.get(cv2.CAP_PROP_FPS) or None
+        self.fps = _rate(self._capture)
         count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self.length = count if count > 0 else None
         self._first = self._read()
@@ -97,15 +103,38 @@ class VideoSource(Source):
             raise refuse(path, "no frame can be decoded", "give a complete video")
 
     def __iter__(self) -> Iterator[Frame]:
-        image, number = self._first, 0
+        image, number, source_time = self._first, 0, 0.0
+        begin = self._position()
         while image is not None:
-            source_time = number / self.fps if self.fps else None
             yield Frame(number, time.monotonic(), source_time, _rgb(image), self._path.name)
             image, number = self._read(), number + 1
+            # A few containers hold no times; their position stays where it was.
+            usual = source_time + 1 / (self.fps or 25.0)
+            clock = self._position() - begin
+            source_time = round(clock if clock > source_time else usual, 6)
+        self._check_end(number, source_time)
 
     def _read(self) -> Optional[np.ndarray]:
         is_read, image = self._capture.read()
         return image if is_read else None
+
+    def _position(self) -> float:
+        """Time of the frame just read, s; OpenCV 4.1 names that of the next one, always one frame more."""
+        return float(self._capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000
+
+    def _check_end(self, frames: int, seconds: float) -> None:
+        """Refuse a video with less in it than it announces.
+
+        Some containers announce frames and some a length, out of which OpenCV makes one number: only where both fall
+        short does the video break off.
+        """
+        if self.length is None or self.fps is None:
+            return
+        enough = min(0.95 * self.length, self.length - 2)
+        if frames < enough and seconds < enough / self.fps:
+            raise refuse(
+                self._path, "breaks off after {} of {} frames".format(frames, self.length), "give a complete video"
+            )
 
     def close(self) -> None:
         """Close the file."""
@@ -113,15 +142,19 @@ class VideoSource(Source):
 
 
 class LiveSource(Source):
-    """A camera or stream, read by a thread of its own into a slot that holds the newest frame alone."""
+    """A camera or stream, read by a thread of its own into a slot that holds the newest frame alone.
 
-    def __init__(self, name: str, device: Union[int, str]) -> None:
+    is_endless: a camera, which is lost when it gives no more frames; a stream may end.
+    """
+
+    def __init__(self, name: str, device: Union[int, str], is_endless: bool) -> None:
         self.kind = "live"
         self._name = name
+        self._is_endless = is_endless
         self._capture = cv2.VideoCapture(device)
         if not self._capture.isOpened():
             raise refuse(name, "the camera or stream cannot be opened", "check the cable, the number and who uses it")
-        self.fps = self._capture.get(cv2.CAP_PROP_FPS) or None
+        self.fps = _rate(self._capture)
         self._slot: Optional[Frame] = None
         self._is_over = False
         self._news = threading.Condition()
@@ -133,37 +166,56 @@ class LiveSource(Source):
             with self._news:
                 self._news.wait_for(lambda: self._slot is not None or self._is_over, timeout=_PATIENCE)
                 frame, self._slot = self._slot, None
-                if frame is None and not self._is_over:
-                    raise refuse(self._name, "no frame for {:.0f} s".format(_PATIENCE), "check the cable")
-            if frame is None:
+                is_over = self._is_over
+            if frame is not None:
+                yield frame._replace(image=_rgb(frame.image))
+            elif not is_over:
+                raise refuse(self._name, "no frame for {:.0f} s".format(_PATIENCE), "check the cable")
+            elif self._is_endless:
+                raise refuse(self._name, "the camera gives no more frames", "check the cable")
+            else:
                 return
-            yield frame._replace(image=_rgb(frame.image))
 
     def _fill(self) -> None:
+        """Read until the end or `close`; the thread that reads also gives the camera back."""
         number = 0
-        while not self._is_over:
-            is_read, image = self._capture.read()
-            with self._news:
+        try:
+            while not self._is_over and self._capture.grab():
+                captured = time.monotonic()
+                is_read, image = self._capture.retrieve()
                 if not is_read:
-                    self._is_over = True
-                else:
+                    break
+                with self._news:
                     self.dropped += self._slot is not None
-                    self._slot = Frame(number, time.monotonic(), None, image, self._name)
-                    number += 1
+                    self._slot = Frame(number, captured, None, image, self._name)
+                    self._news.notify()
+                number += 1
+        finally:
+            with self._news:
+                self._is_over = True
                 self._news.notify()
+            self._capture.release()
 
     def close(self) -> None:
-        """Stop the reader and give the camera back."""
+        """Stop the reader, which gives the camera back."""
         self._is_over = True
         self._thread.join(timeout=_PATIENCE)
-        self._capture.release()
 
 
 def _pictures(folder: Path) -> List[Path]:
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in PICTURES)
+    try:
+        files = sorted(file for file in folder.iterdir() if file.suffix.lower() in PICTURES)
+    except OSError as error:
+        raise refuse(folder, error.strerror or str(error), "give a folder that can be read") from None
     if not files:
         raise refuse(folder, "no picture in it", "give a folder with " + ", ".join(PICTURES))
     return files
+
+
+def _rate(capture: cv2.VideoCapture) -> Optional[float]:
+    """Frames per second; None for what streams without a rate announce, such as 0, -1 or 90000."""
+    rate = float(capture.get(cv2.CAP_PROP_FPS))
+    return rate if 0 < rate <= 1000 else None
 
 
 def _rgb(image: np.ndarray) -> np.ndarray:
