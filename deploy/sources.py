@@ -12,6 +12,7 @@ from typing import Iterator, List, Optional, Union
 import cv2
 import numpy as np
 
+from deploy.containers import missing_bytes
 from deploy.errors import refuse
 from deploy.frame import Frame
 from deploy.pictures import PICTURES, read_picture
@@ -92,6 +93,9 @@ class VideoSource(Source):
     def __init__(self, path: Path) -> None:
         self.kind = "video"
         self._path = path
+        missing = missing_bytes(path)
+        if missing:
+            raise refuse(path, "breaks off, {} bytes are missing at its end".format(missing), "give a complete video")
         self._capture = cv2.VideoCapture(str(path))
         if not self._capture.isOpened():
             raise refuse(path, "cannot be opened as a picture or a video", "give a video that OpenCV can decode")
@@ -112,7 +116,6 @@ class VideoSource(Source):
             usual = source_time + 1 / (self.fps or 25.0)
             clock = self._position() - begin
             source_time = round(clock if clock > source_time else usual, 6)
-        self._check_end(number, source_time)
 
     def _read(self) -> Optional[np.ndarray]:
         is_read, image = self._capture.read()
@@ -121,20 +124,6 @@ class VideoSource(Source):
     def _position(self) -> float:
         """Time of the frame just read, s; OpenCV 4.1 names that of the next one, always one frame more."""
         return float(self._capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000
-
-    def _check_end(self, frames: int, seconds: float) -> None:
-        """Refuse a video with less in it than it announces.
-
-        Some containers announce frames and some a length, out of which OpenCV makes one number: only where both fall
-        short does the video break off.
-        """
-        if self.length is None or self.fps is None:
-            return
-        enough = min(0.95 * self.length, self.length - 2)
-        if frames < enough and seconds < enough / self.fps:
-            raise refuse(
-                self._path, "breaks off after {} of {} frames".format(frames, self.length), "give a complete video"
-            )
 
     def close(self) -> None:
         """Close the file."""

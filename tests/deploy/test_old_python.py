@@ -1,0 +1,91 @@
+"""A Jetson TX2 has Python 3.6, numpy 1.19 and OpenCV 4.1: what flies runs on them, and finds the same."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import cv2
+import pytest
+from colour_model import square, write_colour_bundle
+
+from deploy.cli import main
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# The newest versions of these that have wheels for Python 3.6; ONNX Runtime's own pins ask for more than it uses.
+_PINS = ("numpy==1.19.4", "opencv-python-headless==4.1.1.26", "onnxruntime==1.3.0")
+
+
+def _run(*command: object, **options: object) -> subprocess.CompletedProcess[str]:
+    texts = [str(part) for part in command]
+    return subprocess.run(texts, capture_output=True, text=True, timeout=300, check=False, **options)  # type: ignore[call-overload]
+
+
+def _python36() -> str | None:
+    """A Python 3.6 that starts; what a version manager puts on the path may only say that it is not chosen."""
+    homes = os.environ.get("PYENV_ROOT", "")
+    found = [shutil.which("python3.6"), *map(str, Path(homes or "nowhere").glob("versions/3.6.*/bin/python"))]
+    works = [path for path in found if path and _run(path, "-c", "import venv, ensurepip").returncode == 0]
+    return works[0] if works else None
+
+
+@pytest.fixture(scope="module")
+def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of programs of an environment like that of a TX2."""
+    python = _python36()
+    if python is None:
+        pytest.skip("no Python 3.6 here")
+    root = tmp_path_factory.mktemp("old")
+    assert _run(python, "-m", "venv", root / "venv").returncode == 0
+    pip = (root / "venv/bin/pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps")
+    done = _run(*pip, "--only-binary", ":all:", *_PINS)
+    if done.returncode:
+        pytest.skip(f"no wheels for Python 3.6 here: {done.stderr.strip().splitlines()[-1]}")
+    source = shutil.copytree(ROOT / "deploy", root / "deploy")
+    done = _run(*pip, source)
+    assert done.returncode == 0, done.stderr
+    return root / "venv" / "bin"
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("sources")
+    (root / "photos").mkdir()
+    writer = cv2.VideoWriter(str(root / "video.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (320, 240))
+    for number in range(8):
+        picture = square(number % 4, number // 4, (250, 20, 20) if number % 3 else (20, 240, 20))
+        writer.write(picture)
+        cv2.imwrite(str(root / "photos" / f"{number}.png"), picture)
+    writer.release()
+    return root
+
+
+@pytest.mark.parametrize("name", ["photos", "video.avi"])
+def test_old_python_finds_the_same(old, sources, tmp_path, name):
+    bundle = write_colour_bundle(tmp_path / "colours-1").root
+    command = ["--bundle", str(bundle), "--source", str(sources / name), "--quiet", "--out"]
+    done = _run(old / "skylight-detect", *command, tmp_path / "old", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert main([*command, str(tmp_path / "new")]) == 0
+    found = []
+    for folder in ("old", "new"):
+        lines = (tmp_path / folder / "detections.jsonl").read_text().splitlines()[1:]
+        found.append([(row["source_time"], row["detections"]) for row in map(json.loads, lines)])
+    assert found[0] == found[1]
+    assert len(found[0]) == 8
+    assert all(detections for _, detections in found[0])
+
+
+def test_old_python_refuses_in_one_line(old, sources, tmp_path):
+    bundle = write_colour_bundle(tmp_path / "colours-1").root
+    (tmp_path / "broken.avi").write_bytes((sources / "video.avi").read_bytes()[:-500])
+    command = (old / "skylight-detect", "--bundle", bundle, "--out", tmp_path / "out", "--source")
+    for source, message in ((tmp_path / "broken.avi", "breaks off"), ("nothing", "no such file"), ("77", "opened")):
+        done = _run(*command, source, cwd=tmp_path)
+        assert done.returncode == 2, done.stderr
+        lines = [line for line in done.stderr.splitlines() if "VIDEOIO" not in line]  # OpenCV 4.1 cannot be silenced
+        assert len(lines) == 1, done.stderr
+        assert message in lines[0], lines[0]
+    assert not (tmp_path / "out").exists()
