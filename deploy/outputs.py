@@ -39,6 +39,7 @@ class Outputs:
         self._size: Tuple[int, int] = (0, 0)
         self._parts: List[Path] = []
         self._is_closed = False
+        _refuse_foreign(folder)
         self._made = [part for part in (folder, *folder.parents) if not part.exists()]
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -148,6 +149,15 @@ class Outputs:
             if not self._writer.isOpened():
                 raise refuse(path, "OpenCV cannot write MPEG-4 here", "run with --no-video")
         self._writer.write(image if size == self._size else cv2.resize(image, self._size))
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Refuse to replace what no run of ours wrote: an earlier run's lines lie beside its video and pictures."""
+    if (folder / "detections.jsonl").exists():
+        return
+    for name in NAMES:
+        if (folder / name).exists():
+            raise refuse(folder / name, "is not of an earlier run", "move it away, or give another --out")
 
 
 def _remove(path: Path) -> None:

@@ -35,12 +35,18 @@ def main() -> None:
     # Threads that wait by spinning slow two trainings on the same cores to a quarter; alone it makes no difference.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
+    except typer.TyperException as error:
+        message = str(error) or getattr(error, "message", "")
+        if "\n" in message:  # called without a command: the help
+            print(message)
+            sys.exit(2)
+        _fail(f"{message}; see skylight --help", 2)
     except UserError as error:
         _fail(str(error), 2)
     except Interrupted as stopped:
         _fail(f"stopped: {stopped}", 130)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         _fail("stopped at once; what was complete is kept", 130)
     except BrokenPipeError:
         sys.exit(1)

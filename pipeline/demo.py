@@ -5,6 +5,7 @@ from pathlib import Path
 from deploy.cli import main as detect
 from pipeline.errors import UserError, refuse
 from pipeline.experiment import read_experiment
+from pipeline.interrupt import Interrupted
 from pipeline.progress import Bars
 from pipeline.steps import curate_sets, curation_text, export_best, tables_text, train_trials, write_tables
 from pipeline.synthetic.flyby import draw_flyby
@@ -41,7 +42,10 @@ def run_demo(root: Path) -> None:
     print()
     print(tables_text(experiment, write_tables(experiment, plan, workspace), workspace))
     out = root / "flight"
-    if detect(["--bundle", str(bundle.root), "--source", str(video), "--out", str(out), "--quiet"]):
+    status = detect(["--bundle", str(bundle.root), "--source", str(video), "--out", str(out), "--quiet"])
+    if status == 130:
+        raise Interrupted("everything but the flight is kept; the same command goes on from there")
+    if status:
         raise UserError(f"{video}: the bundle could not be run on it; see the line above")
     print(f"annotated video: {out / 'annotated.mp4'}")
     print(f"detections:      {out / 'detections.jsonl'}")

@@ -35,6 +35,8 @@ class DataSource(_Model):
     def _has_one_origin(self) -> "DataSource":
         if (self.recipe is None) == (self.path is None):
             raise ValueError("give either recipe (with source), or path of a curated set")
+        if self.path is not None and self.source is not None:
+            raise ValueError("source goes with recipe; with path it would be ignored")
         return self
 
 
@@ -96,7 +98,7 @@ class Stage(_Model):
     freeze: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
     iterations: Annotated[int, Field(ge=1)]
     evaluate_at: tuple[Annotated[int, Field(ge=1)], ...] = ()
-    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     freeze_untrained: bool = False
 
     @model_validator(mode="before")
@@ -113,6 +115,9 @@ class Stage(_Model):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> "Stage":
+        for what, counts in (("freeze", self.freeze), *((f"freeze of {s.name}", s.freeze) for s in self.starts)):
+            if counts is not None and (not counts or len(set(counts)) < len(counts)):
+                raise ValueError(f"{what} is {list(counts)}; give at least one count, each once")
         names = [start.name for start in self.starts]
         if len(set(names)) < len(names) or not names:
             raise ValueError(f"starts need different names, at least one; found {', '.join(names) or 'none'}")
@@ -141,7 +146,7 @@ class Experiment(_Model):
     size: Annotated[int, Field(ge=32, le=2048)] = 416
     resize: Literal["stretch", "letterbox"] = "stretch"
     batch: Annotated[int, Field(ge=1)] = 16
-    learning_rate: Annotated[float, Field(gt=0)] = 0.001
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.001
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     decay: Annotated[float, Field(ge=0)] = 0.0005
     burn_in: Annotated[int, Field(ge=0)] = 0
@@ -160,6 +165,8 @@ class Experiment(_Model):
             raise ValueError(
                 f"size={self.size} is no multiple of 32; the nearest is {max(32, round(self.size / 32) * 32)}"
             )
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds is {list(self.seeds)}; give at least one, each once")
         if not self.stages:
             raise ValueError("stages is empty; give at least one")
         earlier: list[str] = []

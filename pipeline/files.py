@@ -1,6 +1,7 @@
 """Files that appear complete or not at all. Knows nothing about what is in them."""
 
 import contextlib
+import glob
 import json
 import os
 import shutil
@@ -36,10 +37,13 @@ def new_file(path: Path) -> Iterator[Path]:
 def new_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; on leaving without an error it takes the place of `path`.
 
-    An older folder of that name is moved away first and deleted afterwards.
+    An older folder of that name is moved away first and deleted afterwards. What a killed process left half-written
+    is removed.
     """
+    path = path.resolve()  # a link stays, what it points to is replaced
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    _remove_leftovers(path)
+    part = Path(tempfile.mkdtemp(prefix=f".{path.name}-{os.getpid()}-", dir=path.parent))
     old = part.with_name(part.name + ".old")
     try:
         yield part
@@ -50,6 +54,24 @@ def new_folder(path: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove the temporary folders of `path` whose process lives no more."""
+    for folder in path.parent.glob(f".{glob.escape(path.name)}-*-*"):
+        process = folder.name.removeprefix(f".{path.name}-").split("-")[0]
+        if process.isdecimal() and not _is_alive(int(process)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -48,7 +48,3 @@ class Bars:
         if self._progress.disable and (done == total or time.monotonic() - self._logged[task] > _LOG_EVERY):
             self._logged[task] = time.monotonic()
             print(f"{task}: {done} of {total} {note}".rstrip(), file=sys.stderr, flush=True)
-
-    def say(self, line: str) -> None:
-        """Print a line above the bars."""
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -16,13 +16,13 @@ _AnyModel = TypeVar("_AnyModel", bound=BaseModel)
 def read_yaml(path: Path, kind: type[_AnyModel]) -> _AnyModel:
     """Read a YAML file into a pydantic model; anything wrong is one line with file, key, value and what is allowed."""
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise refuse(path, error.strerror or str(error), "give the path of a YAML file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no date, or not UTF-8
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
-        problem = getattr(error, "problem", None) or "not a text file"
+        problem = getattr(error, "problem", None) or " ".join(str(error).split())[:80]
         raise refuse(where, f"not YAML: {problem}", "correct the line") from None
     if not isinstance(content, dict):
         raise refuse(path, "holds no mapping of keys", f"write keys such as {', '.join(list(kind.model_fields)[:3])}")

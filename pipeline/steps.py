@@ -11,7 +11,7 @@ from pipeline.progress import Bars
 from pipeline.report.plots import plot_ap
 from pipeline.report.table import Arm, arms_of_stage, table_text
 from pipeline.train.loop import Step
-from pipeline.train.stages import PlannedTrial, Workspace, plan_trials, run_trials, set_folder
+from pipeline.train.stages import PlannedTrial, Workspace, plan_trials, require_current, run_trials, set_folder
 
 __all__ = ["curate_sets", "curation_text", "export_best", "tables_text", "train_trials", "write_tables"]
 
@@ -77,6 +77,7 @@ def export_best(experiment: Experiment, workspace: Workspace) -> Bundle:
     if experiment.export is None:
         raise refuse(f"experiment {experiment.name}", "has no key export", "add export: {stage: ..., name: ...}")
     trial = best_trial(experiment.export, plan_trials(experiment, workspace))
+    require_current(experiment, trial)
     return export_bundle(experiment.export, trial, workspace.bundles)
 
 

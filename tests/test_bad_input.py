@@ -43,6 +43,11 @@ STAGE = {"name": "first", "data": "squares", "iterations": 5}
         ({"network": "yolov9"}, ("network yolov9: unknown", "yolov3-tiny")),
         ({"network": "missing.cfg"}, ("missing.cfg", "No such file")),
         ({"stages": []}, ("stages is empty",)),
+        ({"seeds": []}, ("seeds is []",)),
+        ({"stages": [STAGE | {"freeze": []}]}, ("freeze is []",)),
+        ({"stages": [STAGE | {"freeze": [0, 0]}]}, ("freeze is [0, 0]", "each once")),
+        ({"network": "darknet19"}, ("has no [yolo] layer",)),
+        ({"data": {"squares": {"path": "squares", "source": "x"}}}, ("source goes with recipe",)),
         ({"stages": [STAGE | {"data": "nothing"}]}, ("stage first: data=nothing is unknown", "allowed: squares")),
         ({"stages": [STAGE | {"starts": ["coco"]}]}, ("start coco is no earlier stage", "allowed: scratch")),
         ({"stages": [STAGE | {"iterations": 0}]}, ("stages.0.iterations: found 0",)),
@@ -158,3 +163,8 @@ def test_curating_an_empty_folder_is_refused(tmp_path, skylight):
 
 def test_unknown_command_is_refused(skylight):
     assert skylight("fly").returncode == 2
+
+
+def test_date_that_is_none_is_refused(tmp_path, skylight):
+    (tmp_path / "e.yaml").write_text("description: 2024-13-45\n")
+    assert_refused(skylight("train", tmp_path / "e.yaml"), "e.yaml", "not YAML")

@@ -37,8 +37,9 @@ def arms_of_stage(plan: Sequence[PlannedTrial], stage: str) -> list[Arm]:
     for trial in plan:
         if trial.stage.name == stage:
             _, result = trial.folder.read()
-            if result is not None:
-                found.append((trial, result, trial.folder.evaluations()))
+            evaluations = trial.folder.evaluations()
+            if result is not None and evaluations:
+                found.append((trial, result, evaluations))
     best_of_all = max((e.ap50 for _, _, evaluations in found for e in evaluations), default=0.0)
     return [
         Arm(

@@ -7,6 +7,7 @@ Knows nothing about other trials.
 
 import hashlib
 import json
+import pickle
 import platform
 import time
 from collections.abc import Callable, Collection
@@ -16,11 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline.curated import file_sha256
 from pipeline.darknet import DarknetNetwork, Header, save_weights
 from pipeline.darknet.network import BatchNorm
 from pipeline.darknet.yolo import cost, require_trainable
 from pipeline.errors import refuse
-from pipeline.files import new_file
+from pipeline.files import new_file, write_text
 from pipeline.interrupt import Interrupted, StopRequest
 from pipeline.train.augment import augment
 from pipeline.train.dataset import ImageTensors
@@ -122,14 +124,18 @@ class _Trainer:
     def resume(self) -> None:
         """Load the saved state, if there is one, and forget what was logged after it."""
         self.folder.root.mkdir(parents=True, exist_ok=True)
-        for leftover in self.folder.root.glob(".*"):
-            leftover.unlink()
+        for name in ("state", "best", "last", "trial", "network"):
+            for leftover in self.folder.root.glob(f".{name}-*"):
+                leftover.unlink()
         result = self.folder.require_same(self.settings)
         if result is None:
             self.folder.write(self.settings, None)
-        self.folder.cfg.write_text(self.network.cfg.text)
+        write_text(self.folder.cfg, self.network.cfg.text)
         if self.folder.state.exists():
-            content = torch.load(self.folder.state, map_location="cpu", weights_only=True)
+            try:
+                content = torch.load(self.folder.state, map_location="cpu", weights_only=True)
+            except (RuntimeError, OSError, EOFError, pickle.UnpicklingError):
+                raise refuse(self.folder.state, "cannot be read", "remove it; the trial starts over") from None
             self.network.load_state_dict(content["network"])
             self.optimizer.load_state_dict(content["optimizer"])
             self.state = _State(**content["state"])
@@ -228,6 +234,7 @@ class _Trainer:
         result = TrialResult(
             best_iteration=self.state.best_iteration,
             best_ap50=self.state.best_ap50,
+            best_weights_sha256=file_sha256(self.folder.best_weights),
             seconds=self.state.seconds,
             dose=self.state.dose,
             images_per_second=self.step().images_per_second,

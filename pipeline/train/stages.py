@@ -1,6 +1,7 @@
 """From an experiment to its trials, in order: which start, which data, which freeze count; then each one trained.
 
-Everything that can be wrong is found before the first iteration. Knows nothing of how a trial trains.
+What an experiment and its sets can have wrong is found before the first iteration; pictures are decoded, and earlier
+trials compared, when a trial's turn comes. Knows nothing of how a trial trains.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ from pipeline.train.freeze import check_freeze
 from pipeline.train.loop import Step, train_trial
 from pipeline.train.trial import TrialFolder, TrialResult, TrialSettings
 
-__all__ = ["PlannedTrial", "Workspace", "plan_trials", "run_trials", "set_folder"]
+__all__ = ["PlannedTrial", "Workspace", "plan_trials", "require_current", "run_trials", "set_folder"]
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,8 @@ def plan_trials(experiment: Experiment, workspace: Workspace) -> list[PlannedTri
             refused; the message names the stage and the start.
     """
     cfg = network_cfg(experiment.network)
+    if not any(section.kind == "yolo" for section in cfg.layers):
+        raise refuse(cfg.path, "has no [yolo] layer", "train a detector, for example yolov3-tiny")
     sets = {key: _read_set(key, source, workspace) for key, source in experiment.data.items()}
     plan: list[PlannedTrial] = []
     for stage in experiment.stages:
@@ -93,7 +96,7 @@ def plan_trials(experiment: Experiment, workspace: Workspace) -> list[PlannedTri
         own = adapted(cfg, experiment.size, experiment.size, len(data.classes))
         network = DarknetNetwork(own)
         for start in stage.starts:
-            for freeze in start.freeze or stage.freeze:
+            for freeze in stage.freeze if start.freeze is None else start.freeze:
                 for seed in experiment.seeds:
                     where = f"stage {stage.name}, start {start.name}"
                     after = _earlier(plan, start, seed, where)
@@ -108,23 +111,17 @@ def run_trials(
     experiment: Experiment,
     plan: list[PlannedTrial],
     stop: StopRequest,
-    on_trial: Callable[[PlannedTrial, TrialResult | None], None] | None = None,
     on_step: Callable[[PlannedTrial, Step], None] | None = None,
 ) -> Iterator[tuple[PlannedTrial, TrialResult]]:
-    """Train what is not finished yet, one trial after the other, and yield each with its result.
-
-    `on_trial` is told each trial before it starts, with the result if it was finished before.
-    """
+    """Train what is not finished yet, one trial after the other, and yield each with its result."""
     loaded: dict[Path, tuple[ImageTensors, ImageTensors]] = {}
     hashes: dict[Path, str] = {}
     for trial in plan:
         root = trial.data.root
         if root not in hashes:
-            hashes[root] = hash_curated_set(root)
+            hashes[root] = _data_hash(trial.data)
         settings = _settings(experiment, trial, hashes[root])
         result = trial.folder.require_same(settings)
-        if on_trial:
-            on_trial(trial, result)
         if result is None:
             if root not in loaded:
                 loaded.clear()
@@ -137,6 +134,23 @@ def run_trials(
             report = (lambda step, trial=trial: on_step(trial, step)) if on_step else None
             result = train_trial(trial.folder, settings, network, trial.trained, train, val, stop, report)
         yield trial, result
+
+
+def require_current(experiment: Experiment, trial: PlannedTrial) -> None:
+    """Refuse a trial that was trained with other settings or on other data than the experiment has now."""
+    trial.folder.require_same(_settings(experiment, trial, _data_hash(trial.data)))
+
+
+def _data_hash(data: CuratedSet) -> str:
+    """The hash of the files as they are; a curated set that was changed by hand is refused."""
+    found = hash_curated_set(data.root)
+    if found != data.content_hash:
+        raise refuse(
+            data.root,
+            f"was changed after it was curated: content hash {found[:12]}, dataset.json says {data.content_hash[:12]}",
+            "curate it again, or remove dataset.json to take it as it is",
+        )
+    return found
 
 
 def _read_set(key: str, source: DataSource, workspace: Workspace) -> CuratedSet:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from pipeline.curated import file_sha256
 from pipeline.errors import refuse
 from pipeline.experiment import Augment
 from pipeline.files import write_json
@@ -75,6 +76,7 @@ class TrialResult(BaseModel):
 
     best_iteration: int
     best_ap50: float
+    best_weights_sha256: str
     seconds: float
     dose: float
     images_per_second: float
@@ -121,21 +123,37 @@ class TrialFolder:
         write_json(self.root / "trial.json", content)
 
     def read(self) -> tuple[TrialSettings, TrialResult | None]:
-        """Read trial.json."""
+        """Read trial.json; None for a trial that is not finished.
+
+        Raises:
+            UserError: no such file, one of another version, or best weights that are not those it names.
+        """
         path = self.root / "trial.json"
         try:
             content = json.loads(path.read_text())
-            result = content["result"]
-            return (
-                TrialSettings.model_validate(content["settings"]),
-                None if result is None else TrialResult.model_validate(result),
-            )
+            settings = TrialSettings.model_validate(content["settings"])
+            result = None if content["result"] is None else TrialResult.model_validate(content["result"])
         except FileNotFoundError:
             raise refuse(path, "no such file", "train the trial first") from None
         except (ValueError, KeyError, TypeError):
             raise refuse(
                 path, "is not what this version of Skylight writes", "remove the folder, train again"
             ) from None
+        if result is not None:
+            self._require_weights(result)
+        return settings, result
+
+    def _require_weights(self, result: TrialResult) -> None:
+        try:
+            found = file_sha256(self.best_weights)
+        except OSError as error:
+            found = error.strerror or str(error)
+        if found != result.best_weights_sha256:
+            raise refuse(
+                self.best_weights,
+                f"not the file that training wrote ({found[:12]}, trial.json says {result.best_weights_sha256[:12]})",
+                f"restore it, or remove {self.root} and train again",
+            )
 
     def require_same(self, settings: TrialSettings) -> TrialResult | None:
         """Return the result, if any, of the trial that lies here; refuse to go on with other settings."""
@@ -160,7 +178,10 @@ class TrialFolder:
         """Every line of metrics.jsonl."""
         if not self.metrics.exists():
             return []
-        return [json.loads(line) for line in self.metrics.read_text().splitlines()]
+        try:
+            return [json.loads(line) for line in self.metrics.read_text(encoding="utf-8").splitlines()]
+        except ValueError:
+            raise refuse(self.metrics, "holds a line that is no JSON", f"remove {self.root} and train again") from None
 
 
 def _short(value: object) -> str:

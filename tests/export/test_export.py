@@ -1,6 +1,7 @@
 """What is exported gives what was trained, and an export that does not is refused."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -130,3 +131,21 @@ def test_export_before_training_is_refused(tmp_path, skylight):
     file = write_experiment(tmp_path)
     assert_refused(skylight("export", file, "--root", tmp_path), "trial.json", "train the trial first")
     assert not (tmp_path / "bundles").exists()
+
+
+def test_weights_that_training_did_not_write_are_refused(trained, tmp_path, skylight):
+    root = tmp_path / "copy"
+    shutil.copytree(trained, root, ignore=shutil.ignore_patterns("bundles"))
+    for weights in root.glob("runs/small/second/*/best.weights"):
+        weights.write_bytes(weights.read_bytes()[:-72])
+    done = skylight("export", root / "experiment.yaml", "--root", root)
+    assert_refused(done, "best.weights", "not the file that training wrote")
+    assert not (root / "bundles").exists()
+
+
+def test_trial_of_other_settings_is_not_exported(trained, tmp_path, skylight):
+    root = tmp_path / "copy"
+    shutil.copytree(trained, root, ignore=shutil.ignore_patterns("bundles"))
+    file = root / "experiment.yaml"
+    file.write_text(file.read_text().replace("batch: 8", "batch: 4"))
+    assert_refused(skylight("export", file, "--root", root), "batch=8", "batch=4")

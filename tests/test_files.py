@@ -1,0 +1,45 @@
+"""Files and folders appear complete or not at all, and what a killed process left is cleared away."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.files import new_file, new_folder, write_text
+
+
+def test_error_inside_leaves_what_was_there(tmp_path):
+    write_text(tmp_path / "a.txt", "old")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "x").write_text("old")
+    with pytest.raises(ValueError, match="no"), new_file(tmp_path / "a.txt") as part:  # noqa: PT012
+        part.write_text("half")
+        raise ValueError("no")
+    with pytest.raises(ValueError, match="no"), new_folder(tmp_path / "set") as folder:  # noqa: PT012
+        (folder / "x").write_text("half")
+        raise ValueError("no")
+    assert (tmp_path / "a.txt").read_text() == (tmp_path / "set" / "x").read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "set"]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    code = (
+        "import os, signal, sys; from pathlib import Path; from pipeline.files import new_folder\n"
+        "with new_folder(Path(sys.argv[1])) as part:\n"
+        "    (part / 'x').write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "set")], check=False)
+    assert len(list(tmp_path.iterdir())) == 1
+    with new_folder(tmp_path / "set") as part:
+        (part / "x").write_text("whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_link_to_a_folder_stays_a_link(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    with new_folder(tmp_path / "link") as part:
+        (part / "x").write_text("new")
+    assert (tmp_path / "link").is_symlink()
+    assert Path(tmp_path / "real" / "x").read_text() == "new"
