@@ -33,7 +33,7 @@ def _edited(change: Callable[[onnx.GraphProto], None]) -> onnx.ModelProto:
 
 
 def _dynamic(graph):
-    graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
 
 
 def _half(graph):
@@ -53,7 +53,7 @@ def _without_boxes(graph):
     [
         (b"no model", "cannot load it"),
         (colour_model(outputs=("boxes", "logits")), "logits.*needs float images"),
-        (_edited(_dynamic), "batch.*all static"),
+        (_edited(_dynamic), "height.*all static"),
         (_edited(_half), "float16.*needs float images"),
         (_edited(_without_boxes), "needs float images"),
     ],
@@ -67,6 +67,12 @@ def test_model_that_breaks_the_contract_is_refused(tmp_path, model, message):
 def test_missing_model_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"model\.onnx"):
         OnnxRuntimeBackend(tmp_path / "model.onnx")
+
+
+def test_score_counts_from_just_above_the_threshold():
+    scores = np.array([[0.25], [np.nextafter(np.float32(0.25), np.float32(1))], [0.2499]], np.float32)
+    boxes = np.arange(12, dtype=np.float32).reshape(3, 4)
+    assert select(boxes, scores, 0.25)[0].tolist() == [[4, 5, 6, 7]]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

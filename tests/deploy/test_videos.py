@@ -126,6 +126,7 @@ def test_what_a_camera_appends_does_no_harm(tmp_path, name):
 @given(st.sampled_from([b"\0\0\0\x1cftyp", b"RIFF", b"\x1a\x45\xdf\xa3"]), st.binary(max_size=60))
 @example(b"\x1a\x45\xdf\xa3", b"\x00\x10\x00\x00\x00\x00\x00")
 @example(b"\x1a\x45\xdf\xa3", b"\xff")
+@example(b"\0\0\0\x1cftyp", bytes(60))
 @example(b"\x1a\x45\xdf\xa3", b"")
 def test_any_bytes_are_measured_in_finite_time(tmp_path_factory, head, rest):
     file = tmp_path_factory.getbasetemp() / "any"
