@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -26,7 +27,7 @@ Exit status: 0 done, 2 something you can put right (one line says what), 130 sto
 app = typer.Typer(help=_HELP, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 _ExperimentFile = Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="Experiment file (.yaml).")]
-_Root = Annotated[Path, typer.Option("--root", help="Folder for data/, runs/ and bundles/.")]
+_Root = Annotated[Path, typer.Option("--root", help="Folder for data/, runs/, bundles/ and cache/.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -34,6 +35,7 @@ def main() -> None:
     """Run the command line; what the user can put right is one line and exit status 2."""
     # Threads that wait by spinning slow two trainings on the same cores to a quarter; alone it makes no difference.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is half-written is cleared away, as by Ctrl-C
     try:
         sys.exit(app(standalone_mode=False))
     except typer.TyperException as error:
@@ -54,17 +56,40 @@ def main() -> None:
         _fail(f"{error.filename or 'file system'}: {error.strerror or error}; what was complete is kept", 2)
 
 
-@app.command(epilog="Example: skylight curate experiments/facades.yaml")
-def curate(experiment: _ExperimentFile, root: _Root = Path(), as_json: _Json = False) -> None:
-    """Make every curated set of an experiment: data/SET, for Ultralytics and Darknet alike."""
-    from pipeline.experiment import read_experiment
+@app.command(
+    epilog="Examples: skylight curate experiments/facades.yaml; "
+    "skylight curate datasets/facades.yaml --source facades --cross-check; "
+    "skylight curate datasets/facades.yaml --source facades --review"
+)
+def curate(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Recipe or experiment file (.yaml).")],
+    source: Annotated[Path | None, typer.Option(help="Folder of photos and boxes, for a recipe.")] = None,
+    root: _Root = Path(),
+    cross_check: Annotated[
+        bool, typer.Option("--cross-check", help="First train networks that judge labels they never saw.")
+    ] = False,
+    review: Annotated[
+        bool, typer.Option("--review", help="Look at the photos in FiftyOne; tag keep, drop or fix.")
+    ] = False,
+    explain: Annotated[
+        str | None, typer.Option(metavar="IMAGE_ID", help="Tell why an image is in the set or not.")
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """Make the curated set of a recipe, or every one of an experiment: data/SET, for Ultralytics and Darknet alike."""
     from pipeline.progress import Bars
-    from pipeline.steps import curate_sets, curation_text
+    from pipeline.steps import curation_text, recipes_of, run_curation
     from pipeline.train.stages import Workspace
 
-    content = read_experiment(experiment)
+    recipes = recipes_of(file, source)
+    workspace = Workspace(root)
+    if explain is not None:
+        from pipeline.steps import explanations
+
+        print(explanations(recipes, explain, workspace))
+        return
     with Bars() as bars:
-        summaries = curate_sets(content, Workspace(root), bars)
+        summaries = run_curation(recipes, workspace, bars, cross_check=cross_check, review=review)
     if as_json:
         print(json.dumps([asdict(summary) | {"root": str(summary.root)} for summary in summaries]))
         return

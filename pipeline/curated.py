@@ -15,26 +15,23 @@ Darknet puts its weights into the folder above the set (`backup = ..`), which ex
 A plain YOLO folder with data.yaml is read too. This file knows nothing about recipes, rules or tensors.
 """
 
-import contextlib
 import hashlib
 import json
 import math
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import yaml
 
 from pipeline.errors import refuse
 from pipeline.files import new_folder, write_json, write_text
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from pipeline.photos import opened_photo, orientation, photo_size, read_rgb, upright
 
 __all__ = [
     "SPLITS",
@@ -43,17 +40,15 @@ __all__ = [
     "NewImage",
     "file_sha256",
     "hash_curated_set",
-    "opened_photo",
     "read_curated_set",
     "read_dataset_json",
     "write_curated_set",
+    "yolo_rows",
 ]
 
 SPLITS = ("train", "val", "test")
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp"}
 _ROUNDING = 0.5  # pixels that a box may reach over the edge: what rounding to whole pixels does
-_EXIF_ORIENTATION = 274
-_SIDEWAYS = {5, 6, 7, 8}  # EXIF orientations that swap width and height
 
 
 @dataclass(frozen=True)
@@ -237,36 +232,12 @@ def _label_path(photo: Path) -> Path:
 
 
 def _read_image(photo: Path, class_count: int, verify: bool) -> LabelledImage:
-    width, height = _seen_size(photo, verify)
+    width, height = photo_size(photo)
+    if verify:
+        read_rgb(photo)
     label = _label_path(photo)
     rows = _read_label(label, class_count, width, height) if label.is_file() else np.empty((0, 5))
     return LabelledImage(photo, photo.stem, width, height, rows[:, 1:].astype(np.float32), rows[:, 0].astype(np.int64))
-
-
-def _seen_size(photo: Path, verify: bool) -> tuple[int, int]:
-    """Width and height after EXIF rotation, from the header alone unless `verify`."""
-    with opened_photo(photo) as image:
-        width, height = image.size
-        sideways = image.getexif().get(_EXIF_ORIENTATION) in _SIDEWAYS
-        if verify:
-            image.load()
-    return (height, width) if sideways else (width, height)
-
-
-@contextlib.contextmanager
-def opened_photo(path: Path) -> Iterator["Image"]:
-    """Open a photo with Pillow; what goes wrong, now or while decoding inside the block, is refused in its name."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            yield image
-    except FileNotFoundError:
-        raise refuse(path, "no such file", "correct what names it") from None
-    # ImportError: once imported, Ultralytics makes Image.open look for a HEIF plugin when it knows no better.
-    except (OSError, SyntaxError, ValueError, ImportError, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).replace(str(path), path.name).split())
-        raise refuse(path, f"cannot be read as an image ({reason})", "replace it, or remove it and its boxes") from None
 
 
 def _read_label(path: Path, class_count: int, width: int, height: int) -> np.ndarray:
@@ -358,22 +329,25 @@ def write_curated_set(
 def _write_image(part: Path, split: str, image: NewImage) -> None:
     photo = part / "images" / split / f"{image.image_id}{image.source.suffix.lower()}"
     _copy_upright(image.source, photo)
-    x1, y1, x2, y2 = image.boxes.T
-    rows = zip(image.classes, (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1, strict=True)
     label = part / "labels" / split / f"{image.image_id}.txt"
-    label.write_text("".join(f"{c:d} {cx:.7f} {cy:.7f} {w:.7f} {h:.7f}\n" for c, cx, cy, w, h in rows))
+    label.write_text(yolo_rows(image.boxes, image.classes))
     photo.with_suffix(".txt").symlink_to(Path("..", "..", "labels", split, label.name))
+
+
+def yolo_rows(boxes: np.ndarray, classes: np.ndarray) -> str:
+    """Text of a label file for boxes, (N, 4) xyxy as fractions of the photo, and classes, (N,) integers."""
+    x1, y1, x2, y2 = boxes.T
+    rows = zip(classes, (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1, strict=True)
+    return "".join(f"{c:d} {cx:.7f} {cy:.7f} {w:.7f} {h:.7f}\n" for c, cx, cy, w, h in rows)
 
 
 def _copy_upright(source: Path, target: Path) -> None:
     """Copy a photo; one with EXIF rotation is written anew, since Darknet does not look at EXIF."""
-    from PIL import ImageOps
-
     with opened_photo(source) as image:
-        if image.getexif().get(_EXIF_ORIENTATION, 1) == 1:
+        if orientation(image) == 1:
             shutil.copyfile(source, target)
         else:
-            ImageOps.exif_transpose(image).convert("RGB").save(target, quality=95, subsampling=0)
+            upright(image).convert("RGB").save(target, quality=95, subsampling=0)
 
 
 def _write_readers_files(

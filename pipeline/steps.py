@@ -1,10 +1,24 @@
 """The line from photos to a bundle, step by step, as the commands and the demo run it. Prints nothing."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
 from deploy.bundle import Bundle
-from pipeline.curate import CurationSummary, curate, read_recipe
+from pipeline.curate import (
+    CurationSummary,
+    Inputs,
+    Progress,
+    Recipe,
+    curate,
+    examine_source,
+    explain,
+    is_recipe,
+    read_recipe,
+)
 from pipeline.curated import read_curated_set
 from pipeline.errors import refuse
-from pipeline.experiment import Experiment
+from pipeline.experiment import Experiment, read_experiment
 from pipeline.export.bundle import best_trial, export_bundle
 from pipeline.interrupt import stop_on_signals
 from pipeline.progress import Bars
@@ -13,23 +27,129 @@ from pipeline.report.table import Arm, arms_of_stage, table_text
 from pipeline.train.loop import Step
 from pipeline.train.stages import PlannedTrial, Workspace, plan_trials, require_current, run_trials, set_folder
 
-__all__ = ["curate_sets", "curation_text", "export_best", "tables_text", "train_trials", "write_tables"]
+__all__ = [
+    "curate_recipe",
+    "curate_sets",
+    "curation_inputs",
+    "curation_text",
+    "export_best",
+    "tables_text",
+    "train_trials",
+    "write_tables",
+]
+
+
+def recipes_of(file: Path, source: Path | None) -> list[tuple[Path, Path | None]]:
+    """The recipe files that `file`, a recipe or an experiment, names, each with its source; all are checked."""
+    if is_recipe(file):
+        read_recipe(file)
+        return [(file, source)]
+    if source is not None:
+        raise refuse("--source", f"{file} is an experiment", "its key data names the source of every recipe")
+    return [(entry.recipe, entry.source) for entry in read_experiment(file).data.values() if entry.recipe is not None]
 
 
 def curate_sets(experiment: Experiment, workspace: Workspace, bars: Bars) -> list[CurationSummary]:
     """Make every set that has a recipe; a set that is given by its path is read, so that what is wrong shows now."""
-    summaries = []
-    for key, source in experiment.data.items():
+    for source in experiment.data.values():
         if source.recipe is None:
             read_curated_set(set_folder(source, workspace))
-            continue
-        recipe = read_recipe(source.recipe)
+    recipes = [(source.recipe, source.source) for source in experiment.data.values() if source.recipe is not None]
+    return run_curation(recipes, workspace, bars)
 
-        def report(what: str, done: int, total: int, key: str = key) -> None:
-            bars.show(f"curate {key}: {what}", done, total)
 
-        summaries.append(curate(recipe, source.source, set_folder(source, workspace), report))
+def run_curation(
+    recipes: Sequence[tuple[Path, Path | None]],
+    workspace: Workspace,
+    bars: Bars,
+    cross_check: bool = False,
+    review: bool = False,
+) -> list[CurationSummary]:
+    """Make the set of every recipe file from its source, after checking labels and asking a person where wanted."""
+    summaries = []
+    for path, source in recipes:
+        if cross_check:
+            cross_check_recipe(path, source, workspace, bars)
+        if review:
+            review_recipe(path, source, workspace, bars)
+        summaries.append(curate_recipe(path, source, workspace, bars))
     return summaries
+
+
+def explanations(recipes: Sequence[tuple[Path, Path | None]], image_id: str, workspace: Workspace) -> str:
+    """The story of an image in the set of each recipe."""
+    stories = []
+    for path, _ in recipes:
+        name = read_recipe(path).name
+        stories.append(f"{workspace.data / name}: {explain(workspace.data / name, image_id)}")
+    return "\n".join(stories)
+
+
+def curate_recipe(path: Path, source: Path | None, workspace: Workspace, bars: Bars) -> CurationSummary:
+    """Make the set of one recipe file: data/SET."""
+    recipe = read_recipe(path)
+    inputs = curation_inputs(path, recipe, source, workspace)
+    return curate(recipe, inputs, workspace.data / recipe.name, _reporter(recipe, bars))
+
+
+def curation_inputs(path: Path, recipe: Recipe, source: Path | None, workspace: Workspace) -> Inputs:
+    """Where what belongs to the recipe file at `path` lies: what a person said beside it, the rest in the cache."""
+    checked = workspace.cross_check(recipe.name)
+    return Inputs(
+        source=source,
+        cache=workspace.cache,
+        overrides=path.with_name(f"{path.stem}.review.csv"),
+        predictions=checked / "predictions.parquet",
+        backbone=checked / "backbone.weights",
+    )
+
+
+def cross_check_recipe(path: Path, source: Path | None, workspace: Workspace, bars: Bars) -> Path:
+    """Train networks that never saw what they judge, and keep their predictions for the next `curate_recipe`."""
+    from pipeline.crosscheck import cross_check
+
+    recipe = read_recipe(path)
+    inputs = curation_inputs(path, recipe, source, workspace)
+    unchecked = recipe.model_copy(update={"labels": recipe.labels.without_limits(), "select": None})
+    examined = examine_source(unchecked, replace(inputs, predictions=None), _reporter(recipe, bars))
+
+    def report(what: str, done: int, total: int, note: str) -> None:
+        bars.show(f"{recipe.name}: {what}", done, total, note)
+
+    with stop_on_signals() as stop:
+        return cross_check(recipe, examined, workspace.cross_check(recipe.name), stop, report)
+
+
+def review_recipe(
+    path: Path, source: Path | None, workspace: Workspace, bars: Bars, stop: Callable[[], bool] | None = None
+) -> None:
+    """Show what the rules decided in FiftyOne until Ctrl-C, or until `stop`; the tags go to the file beside `path`."""
+    from pipeline.curate import overrides, review
+    from pipeline.curate.candidates import review_candidates
+    from pipeline.curate.labels import read_predictions
+
+    recipe = read_recipe(path)
+    inputs = curation_inputs(path, recipe, source, workspace)
+    examined = examine_source(recipe, inputs, _reporter(recipe, bars))
+    predicted = read_predictions(inputs.predictions) if inputs.predictions and inputs.predictions.is_file() else {}
+    candidates = review_candidates(recipe, examined, predicted)
+    review.load_review(
+        recipe.name,
+        candidates,
+        workspace.cache,
+        lambda done: bars.show(f"load {recipe.name} for review", done, len(candidates)),
+    )
+    said = review.open_review(recipe.name, workspace.cache, stop=stop)
+    assert inputs.overrides is not None
+    shown = {candidate.image_id for candidate in candidates}
+    merged = overrides.merge_verdicts(overrides.read_overrides(inputs.overrides), said, shown)
+    if merged or inputs.overrides.exists():
+        overrides.write_overrides(inputs.overrides, merged)
+    review.verdicts_are_recorded(recipe.name, workspace.cache)
+
+
+def _reporter(recipe: Recipe, bars: Bars) -> Progress:
+    return lambda what, done, total: bars.show(f"curate {recipe.name}: {what}", done, total)
 
 
 def train_trials(experiment: Experiment, workspace: Workspace, bars: Bars) -> list[PlannedTrial]:

@@ -1,39 +1,27 @@
 """Finds photos that show nearly the same picture, by perceptual hash. It knows nothing about splits or rules."""
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.curated import opened_photo
+from pipeline.photos import opened_photo, upright
 
-__all__ = ["near_duplicate_clusters", "perceptual_hashes"]
+__all__ = ["near_duplicate_clusters", "perceptual_hash", "weaker_twins"]
 
 _BLOCK = 1024  # rows of the distance matrix held at once
 
 
-def perceptual_hashes(paths: Sequence[Path], progress: Callable[[int], None] | None = None) -> np.ndarray:
-    """64-bit pHash of every photo as it is seen (EXIF rotation applied): (N,) uint64.
+def perceptual_hash(path: Path) -> int:
+    """64-bit pHash of a photo as it is seen (EXIF rotation applied).
 
-    Every photo is decoded to its end, so a broken one is found here. `progress` is called with the number done.
+    The photo is decoded to its end, so a broken one is found here.
     """
-    hashes = np.empty(len(paths), dtype=np.uint64)
-    with ThreadPoolExecutor() as pool:
-        for index, value in enumerate(pool.map(_hash, paths)):
-            hashes[index] = value
-            if progress:
-                progress(index + 1)
-    return hashes
-
-
-def _hash(path: Path) -> int:
     import imagehash
-    from PIL import ImageOps
 
     with opened_photo(path) as image:
         image.draft("L", (256, 256))  # JPEG's own downscaling; the hash looks at 32 x 32 pixels
-        bits = imagehash.phash(ImageOps.exif_transpose(image)).hash
+        bits = imagehash.phash(upright(image)).hash
     return int.from_bytes(np.packbits(bits.ravel()).tobytes(), "big")
 
 
@@ -59,6 +47,22 @@ def near_duplicate_clusters(hashes: np.ndarray, distance: int) -> tuple[np.ndarr
         if np.array_equal(joined, cluster):
             return cluster, nearest
         cluster = joined
+
+
+def weaker_twins(hashes: np.ndarray, order: np.ndarray, distance: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which photos show what a better one shows already.
+
+    order: indices of the photos that take part, best first. Each stays unless one that stayed is at most `distance`
+    bits away, so of a chain of similar photos the ends may both stay.
+    Returns `is_weaker` (N,) bool, and `bits` (N,) int64 to the nearest better photo that stayed, 64 where none did.
+    """
+    bits = np.full(len(hashes), 64)
+    stayed = np.empty(0, dtype=hashes.dtype)
+    for index in order:
+        bits[index] = np.bitwise_count(stayed ^ hashes[index]).min(initial=64)
+        if bits[index] > distance:
+            stayed = np.append(stayed, hashes[index])
+    return bits <= distance, bits
 
 
 def _distances(hashes: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

@@ -1,21 +1,23 @@
-"""The stage from a recipe and a source folder to a curated set. A script over the parts; each rule lives elsewhere."""
+"""The stage from a recipe and a source to a curated set. A script over the parts; each rule lives elsewhere."""
 
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.curate.duplicates import near_duplicate_clusters, perceptual_hashes
+from pipeline.curate.annotations import Annotations
+from pipeline.curate.decisions import Remaining
+from pipeline.curate.examine import Examination, Fetcher, Progress, examine
+from pipeline.curate.labels import read_predictions
 from pipeline.curate.ledger import write_ledger
-from pipeline.curate.readers import Annotations, read_open_images
+from pipeline.curate.overrides import read_overrides
 from pipeline.curate.recipe import Recipe
-from pipeline.curate.rules import Decisions, Remaining, apply_rules
-from pipeline.curate.splits import assign_splits
+from pipeline.curate.scorecache import ScoreCache
 from pipeline.curated import (
     SPLITS,
     NewImage,
@@ -25,10 +27,29 @@ from pipeline.curated import (
     write_curated_set,
 )
 from pipeline.errors import refuse
+from pipeline.interrupt import stop_on_signals
 
-__all__ = ["CurationSummary", "Progress", "SplitCount", "curate"]
+__all__ = ["CurationSummary", "Inputs", "SplitCount", "curate", "examine_source"]
 
-Progress = Callable[[str, int, int], None]  # what is being done, how many are done, out of how many
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a curated set is made from besides its recipe.
+
+    Attributes:
+        source: folder in the layout the recipe names; None takes the recipe's own path.
+        cache: folder for what is downloaded and measured; None keeps measures for this call alone, and cannot fetch.
+        overrides: CSV file of what a person said about images; None, or a file that is not there, says nothing.
+        predictions: what networks predict that did not see the photo; see `labels`.
+        backbone: Darknet weights whose features tell photos apart when the most diverse are selected. As with the
+            predictions, a file that is not there says nothing.
+    """
+
+    source: Path | None = None
+    cache: Path | None = None
+    overrides: Path | None = None
+    predictions: Path | None = None
+    backbone: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -48,45 +69,101 @@ class CurationSummary:
     remaining: tuple[Remaining, ...]
     splits: dict[str, SplitCount]
     near_duplicates: int  # selected photos that resemble another photo of the source
+    fetch_failures: int
     content_hash: str
     up_to_date: bool
     seconds: float
 
 
-def curate(recipe: Recipe, source: Path | None, out: Path, progress: Progress | None = None) -> CurationSummary:
-    """Make the curated set `out` from `source` by `recipe`, unless it is there and nothing has changed.
+def curate(recipe: Recipe, inputs: Inputs, out: Path, report: Progress | None = None) -> CurationSummary:
+    """Make the curated set `out` by `recipe`, unless it is there and nothing has changed.
 
-    source: folder in the layout the recipe names; None takes the recipe's own path. Every file of the source that
-    counts is hashed on every call, and so is the set, so "nothing has changed" is a fact. A set that was changed by
-    hand is refused rather than overwritten, and so is a folder that is no curated set.
+    Every file that counts is hashed on every call, and so is the set, so "nothing has changed" is a fact. A set that
+    was changed by hand is refused rather than overwritten, and so is a folder that is no curated set.
     """
     started = time.perf_counter()
-    report = progress or (lambda *_: None)
-    folder = source or recipe.source.path
-    if folder is None:
-        raise refuse(
-            f"recipe {recipe.name}", "no source folder", "give its path in the experiment or on the command line"
-        )
+    report = report or (lambda *_: None)
     known = _existing(out)
-    annotations = read_open_images(folder)
-    checksums = _checksums(folder, annotations, report)
-    source_sha256 = hashlib.sha256(json.dumps(checksums, sort_keys=True).encode()).hexdigest()
-    inputs = {"recipe_sha256": recipe.sha256(), "source_sha256": source_sha256}
-    if known is None or any(known.get(key) != value for key, value in inputs.items()):
-        known = _make(recipe, annotations, checksums, inputs, out, report)
-        up_to_date = False
-    else:
-        up_to_date = True
+    examined = examine_source(recipe, inputs, report)
+    files_sha256 = {path: file_sha256(path) for path in examined.decisions.annotations.files}
+    origin = {"recipe_sha256": recipe.sha256(), "source_sha256": _source_sha256(examined, files_sha256, inputs)}
+    is_up_to_date = known is not None and all(known.get(key) == value for key, value in origin.items())
+    if not is_up_to_date:
+        _write(recipe, examined, files_sha256, origin, out, report)
+        known = read_dataset_json(out)
+    assert known is not None
     return CurationSummary(
         name=recipe.name,
         root=out,
         remaining=tuple(Remaining(**step) for step in known["remaining"]),
         splits={split: SplitCount(**counts) for split, counts in known["splits"].items()},
         near_duplicates=known["near_duplicates"],
+        fetch_failures=len(examined.failed),
         content_hash=known["content_hash"],
-        up_to_date=up_to_date,
+        up_to_date=is_up_to_date,
         seconds=time.perf_counter() - started,
     )
+
+
+def examine_source(recipe: Recipe, inputs: Inputs, report: Progress) -> Examination:
+    """Read the source and take it through every rule; nothing is written but the cache."""
+    annotations = _read(recipe, inputs, report)
+    overrides = read_overrides(inputs.overrides) if inputs.overrides is not None else {}
+    said = {image_id: override.verdict for image_id, override in overrides.items()}
+    fetch = _fetcher(recipe, inputs.cache, report)
+    path = inputs.predictions
+    predictions = read_predictions(path) if path is not None and path.is_file() else None
+    with ScoreCache(inputs.cache / "scores.sqlite3" if inputs.cache is not None else None) as cache:
+        backbone = inputs.backbone if inputs.backbone is not None and inputs.backbone.is_file() else None
+        return examine(recipe, annotations, said, cache, fetch, predictions, backbone, report)
+
+
+def _read(recipe: Recipe, inputs: Inputs, report: Progress) -> Annotations:
+    folder = inputs.source or recipe.source.path
+    if recipe.source.format == "open-images-v7":
+        from pipeline.curate.official import ensure_official, local_official
+        from pipeline.curate.readers.open_images_v7 import read_official
+
+        wanted = (*recipe.classes, *recipe.exclude_images_with)
+        if folder is not None:
+            return read_official(local_official(folder, recipe.source.subsets), wanted)
+        assert inputs.cache is not None
+        files = ensure_official(inputs.cache, recipe.source.subsets, recipe.source.options.get("annotations_url"))
+        return read_official(files, wanted)
+    if folder is None:
+        raise refuse(
+            f"recipe {recipe.name}", "no source folder", "give its path in the experiment or on the command line"
+        )
+    if recipe.source.format == "open-images":  # until the readers' door is there
+        from pipeline.curate.readers.open_images import read_open_images
+
+        return read_open_images(folder)
+    from pipeline.curate.readers import read_source
+
+    return read_source(recipe.source.format, folder, recipe.source.options)
+
+
+def _fetcher(recipe: Recipe, cache: Path | None, report: Progress) -> Fetcher | None:
+    """Gets photos from the public bucket, or from the mirror that the recipe names, into the cache."""
+    if cache is None:
+        return None
+
+    def fetch(wanted: Mapping[str, str]) -> tuple[Mapping[str, Path], Mapping[str, str]]:
+        from pipeline.curate.fetch import fetch_photos
+        from pipeline.curate.official import IMAGES_URL
+
+        url = recipe.source.options.get("photos_url", IMAGES_URL)
+        with stop_on_signals() as stop:
+            fetched = fetch_photos(
+                wanted,
+                url,
+                cache / "photos",
+                stop=lambda: stop.is_set,
+                progress=lambda done, total: report("fetch", done, total),
+            )
+        return fetched.paths, fetched.failed
+
+    return fetch
 
 
 def _existing(out: Path) -> dict[str, Any] | None:
@@ -101,67 +178,54 @@ def _existing(out: Path) -> dict[str, Any] | None:
     return about
 
 
-def _checksums(folder: Path, annotations: Annotations, report: Progress) -> dict[str, str]:
-    """SHA-256 of every file that the set depends on, by its path in the source folder."""
-    files = [folder / "labels" / "detections.csv", folder / "metadata" / "classes.csv", *annotations.paths]
-    checksums = {}
-    for index, path in enumerate(files, start=1):
-        checksums[path.relative_to(folder).as_posix()] = file_sha256(path)
-        report("hash", index, len(files))
-    return checksums
+def _source_sha256(examined: Examination, files_sha256: Mapping[Path, str], inputs: Inputs) -> str:
+    """Hash over everything that was read: annotation files, photos, what a person said, predictions, weights."""
+    annotations = examined.decisions.annotations
+    photos = sorted(zip(annotations.image_ids, examined.sha256.tolist(), strict=True))
+    others = [path for path in (inputs.overrides, inputs.predictions, inputs.backbone) if path and path.is_file()]
+    parts = [list(files_sha256.values()), photos, [file_sha256(path) for path in others]]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _make(
+def _write(
     recipe: Recipe,
-    annotations: Annotations,
-    checksums: dict[str, str],
-    inputs: dict[str, str],
+    examined: Examination,
+    files_sha256: Mapping[Path, str],
+    origin: dict[str, str],
     out: Path,
     report: Progress,
-) -> dict[str, Any]:
-    """Apply the recipe and write the set; returns what its dataset.json says."""
-    decisions = apply_rules(annotations, recipe)
-    # Every photo of the source is hashed, not only the selected: so recipes over the same photos agree on the clusters.
-    total = len(annotations.paths)
-    hashes = perceptual_hashes(annotations.paths, lambda done: report("compare", done, total))
-    cluster, nearest = near_duplicate_clusters(hashes, recipe.near_duplicate_distance)
+) -> None:
+    decisions = examined.decisions
     kept = decisions.images.kept
-    decisions.images.value[kept] = nearest[kept]
-    decisions.images.threshold[kept] = recipe.near_duplicate_distance
-    split = assign_splits(cluster, annotations.image_ids, kept, recipe.split, recipe.seed)
-    about = inputs | {
+    about = origin | {
         "description": recipe.description,
         "licences": [recipe.licence],
         "remaining": [asdict(step) for step in decisions.remaining],
-        "near_duplicates": int((kept & (nearest <= recipe.near_duplicate_distance)).sum()),
+        "near_duplicates": int((kept & (examined.nearest <= recipe.near_duplicate_distance)).sum()),
         "recipe": recipe.as_dict(),
     }
     write_curated_set(
         out,
         recipe.name,
         recipe.output_classes,
-        _selected(annotations, decisions, split),
+        _selected(examined),
         about,
-        add=lambda part: write_ledger(
-            part / "ledger.parquet", annotations, decisions, cluster, split, checksums, inputs["recipe_sha256"]
-        ),
+        add=lambda part: write_ledger(part / "ledger.parquet", examined, files_sha256, origin["recipe_sha256"]),
         progress=lambda done: report("write", done, int(kept.sum())),
     )
-    written = read_dataset_json(out)
-    assert written is not None
-    return written
 
 
-def _selected(annotations: Annotations, decisions: Decisions, split: np.ndarray) -> dict[str, list[NewImage]]:
+def _selected(examined: Examination) -> dict[str, list[NewImage]]:
     """The kept images of each split with their kept boxes, sorted by id."""
+    decisions, annotations = examined.decisions, examined.decisions.annotations
     boxes = np.flatnonzero(decisions.boxes.kept)
     boxes = boxes[np.argsort(annotations.image[boxes], kind="stable")]
     starts = np.searchsorted(annotations.image[boxes], np.arange(len(annotations.image_ids) + 1))
     selected: dict[str, list[NewImage]] = {name: [] for name in SPLITS}
     for index in np.flatnonzero(decisions.images.kept):
         own = boxes[starts[index] : starts[index + 1]]
-        image = NewImage(
-            annotations.paths[index], annotations.image_ids[index], annotations.boxes[own], decisions.classes[own]
-        )
-        selected[SPLITS[split[index]]].append(image)
+        path = annotations.paths[index]
+        assert path is not None, "what could not be fetched is not kept"
+        image = NewImage(path, annotations.image_ids[index], annotations.boxes[own], decisions.classes[own])
+        selected[SPLITS[examined.split[index]]].append(image)
     return selected

@@ -36,6 +36,15 @@ class Workspace:
         """Curated sets."""
         return self.root / "data"
 
+    @property
+    def cache(self) -> Path:
+        """What was downloaded and measured; may be deleted, and is made again."""
+        return self.root / "cache"
+
+    def cross_check(self, recipe: str) -> Path:
+        """What networks that never saw a photo say about its labels."""
+        return self.cache / "cross-check" / recipe
+
     def stage(self, experiment: str, stage: str) -> Path:
         """Trials of one stage."""
         return self.root / "runs" / experiment / stage

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from drawn_source import draw_source, ids, row
 
-from pipeline.curate import CurationSummary, Recipe, curate, read_recipe
+from pipeline.curate import CurationSummary, Inputs, Recipe, curate, read_recipe
 from pipeline.curated import CuratedSet, hash_curated_set, read_curated_set
 from pipeline.errors import UserError
 
@@ -36,13 +36,13 @@ def _ledger(root: Path, query: str) -> list[tuple[Any, ...]]:
 @pytest.fixture(scope="module")
 def windows(facades: Path, tmp_path_factory: pytest.TempPathFactory) -> CurationSummary:
     out = tmp_path_factory.mktemp("data") / "facades-windows"
-    return curate(read_recipe(DATASETS / "facades-windows.yaml"), facades, out)
+    return curate(read_recipe(DATASETS / "facades-windows.yaml"), Inputs(facades), out)
 
 
 @pytest.fixture(scope="module")
 def arches(facades: Path, tmp_path_factory: pytest.TempPathFactory) -> CurationSummary:
     out = tmp_path_factory.mktemp("data") / "facades-arch"
-    return curate(read_recipe(DATASETS / "facades-arch.yaml"), facades, out)
+    return curate(read_recipe(DATASETS / "facades-arch.yaml"), Inputs(facades), out)
 
 
 def _rows(facades: Path) -> list[dict[str, str]]:
@@ -179,51 +179,51 @@ def source(tmp_path: Path) -> Path:
 
 
 def test_curating_again_gives_the_same_bytes_wherever_it_lies(source: Path, tmp_path: Path) -> None:
-    first = curate(RECIPE, source, tmp_path / "one")
+    first = curate(RECIPE, Inputs(source), tmp_path / "one")
     shutil.copytree(source, tmp_path / "moved")
-    second = curate(RECIPE, tmp_path / "moved", tmp_path / "deeper" / "other")
+    second = curate(RECIPE, Inputs(tmp_path / "moved"), tmp_path / "deeper" / "other")
     assert _content(tmp_path / "one") == _content(tmp_path / "deeper" / "other")
     assert first.content_hash == second.content_hash == hash_curated_set(tmp_path / "one")
 
 
 def test_an_unchanged_set_is_left_alone_and_a_changed_source_or_recipe_is_not(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "set"
-    first = curate(RECIPE, source, out)
+    first = curate(RECIPE, Inputs(source), out)
     written = (out / "dataset.json").stat().st_mtime_ns
-    again = curate(RECIPE, source, out)
+    again = curate(RECIPE, Inputs(source), out)
     assert not first.up_to_date
     assert again.up_to_date
     assert (out / "dataset.json").stat().st_mtime_ns == written
     assert (again.remaining, again.splits, again.content_hash) == (first.remaining, first.splits, first.content_hash)
-    assert not curate(RECIPE.model_copy(update={"seed": 1}), source, out).up_to_date
+    assert not curate(RECIPE.model_copy(update={"seed": 1}), Inputs(source), out).up_to_date
     csv_file = source / "labels" / "detections.csv"
     csv_file.write_text(csv_file.read_text().replace("0.5,", "0.6,", 1))
-    changed = curate(RECIPE, source, out)
+    changed = curate(RECIPE, Inputs(source), out)
     assert not changed.up_to_date
     assert changed.content_hash != first.content_hash
 
 
 def test_a_changed_photo_is_noticed_even_if_size_and_time_are_kept(source: Path, tmp_path: Path) -> None:
-    curate(RECIPE, source, tmp_path / "set")
+    curate(RECIPE, Inputs(source), tmp_path / "set")
     photos = sorted((source / "data").iterdir())
     shutil.copyfile(photos[1], photos[0])
-    assert not curate(RECIPE, source, tmp_path / "set").up_to_date
+    assert not curate(RECIPE, Inputs(source), tmp_path / "set").up_to_date
 
 
 def test_a_set_changed_by_hand_and_a_strange_folder_are_not_overwritten(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "set"
-    curate(RECIPE, source, out)
+    curate(RECIPE, Inputs(source), out)
     label = next((out / "labels" / "train").iterdir())
     label.write_text("0 0.5 0.5 0.1 0.1\n")
     with pytest.raises(UserError, match="changed after curating"):
-        curate(RECIPE, source, out)
+        curate(RECIPE, Inputs(source), out)
     assert label.read_text() == "0 0.5 0.5 0.1 0.1\n"
     with pytest.raises(UserError, match="exists and is no curated set"):
-        curate(RECIPE, source, source)
+        curate(RECIPE, Inputs(source), source)
 
 
 def test_dataset_json_says_where_the_set_comes_from(source: Path, tmp_path: Path) -> None:
-    curate(RECIPE, source, tmp_path / "set")
+    curate(RECIPE, Inputs(source), tmp_path / "set")
     about = json.loads((tmp_path / "set" / "dataset.json").read_text())
     assert (about["name"], about["classes"], about["licences"]) == ("set", ["Window"], ["CC0-1.0"])
     assert about["recipe_sha256"] == RECIPE.sha256()
@@ -233,7 +233,7 @@ def test_dataset_json_says_where_the_set_comes_from(source: Path, tmp_path: Path
 
 def test_backgrounds_get_empty_labels(source: Path, tmp_path: Path) -> None:
     recipe = RECIPE.model_copy(update={"classes": ("Door",), "keep_backgrounds": True})
-    summary = curate(recipe, source, tmp_path / "set")
+    summary = curate(recipe, Inputs(source), tmp_path / "set")
     assert sum(count.images for count in summary.splits.values()) == 12
     assert sum(count.boxes for count in summary.splits.values()) == 1
     assert len(list((tmp_path / "set" / "labels").rglob("*.txt"))) == 12
@@ -241,8 +241,8 @@ def test_backgrounds_get_empty_labels(source: Path, tmp_path: Path) -> None:
 
 def test_progress_is_told_up_to_the_last_photo(source: Path, tmp_path: Path) -> None:
     told: dict[str, tuple[int, int]] = {}
-    curate(RECIPE, source, tmp_path / "set", lambda stage, done, total: told.update({stage: (done, total)}))
-    assert told == {"hash": (14, 14), "compare": (12, 12), "write": (12, 12)}
+    curate(RECIPE, Inputs(source), tmp_path / "set", lambda stage, done, total: told.update({stage: (done, total)}))
+    assert told == {"hash": (12, 12), "compare": (12, 12), "write": (12, 12)}
 
 
 @pytest.mark.parametrize("spoil", ["row", "photo", "flags", "few", "csv", "none"])
@@ -262,16 +262,16 @@ def test_bad_input_leaves_nothing_behind(source: Path, tmp_path: Path, spoil: st
     else:
         shutil.rmtree(source)
     with pytest.raises(UserError) as caught:
-        curate(RECIPE, source, tmp_path / "out" / "set")
+        curate(RECIPE, Inputs(source), tmp_path / "out" / "set")
     assert "\n" not in str(caught.value)
     assert not list((tmp_path / "out").glob("*"))
 
 
 def test_source_path_of_the_recipe_is_used_where_none_is_given(source: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no source folder"):
-        curate(RECIPE, None, tmp_path / "set")
+        curate(RECIPE, Inputs(), tmp_path / "set")
     recipe = RECIPE.model_copy(update={"source": RECIPE.source.model_copy(update={"path": source})})
-    assert not curate(recipe, None, tmp_path / "set").up_to_date
+    assert not curate(recipe, Inputs(), tmp_path / "set").up_to_date
 
 
 def test_importing_the_stage_loads_no_heavy_library() -> None:

@@ -8,12 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
-from pipeline.curate.duplicates import near_duplicate_clusters, perceptual_hashes
+from pipeline.curate.duplicates import near_duplicate_clusters, perceptual_hash, weaker_twins
 from pipeline.curate.recipe import Recipe, Split
 from pipeline.curate.splits import assign_splits
 from pipeline.errors import UserError
 
 DISTANCE: int = Recipe.model_fields["near_duplicate_distance"].default
+
+
+def _hashes(paths: list[Path]) -> np.ndarray:
+    return np.array([perceptual_hash(path) for path in paths], dtype=np.uint64)
 
 
 def _clusters_by_search(hashes: list[int], distance: int) -> list[int]:
@@ -54,7 +58,7 @@ def test_a_smaller_darker_rotated_by_exif_copy_is_near_and_another_photo_is_not(
     exif = Image.Exif()
     exif[274] = 6  # to be seen upright it has to be turned clockwise
     image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.jpg", exif=exif)
-    hashes = perceptual_hashes([tmp_path / f"{name}.jpg" for name in ("a", "b", "dark", "turned")])
+    hashes = _hashes([tmp_path / f"{name}.jpg" for name in ("a", "b", "dark", "turned")])
     cluster, _ = near_duplicate_clusters(hashes, DISTANCE)
     assert cluster.tolist() == [0, 1, 0, 0]
 
@@ -65,14 +69,14 @@ def test_broken_photo_is_refused_by_name(tmp_path: Path) -> None:
     for broken in (content[: len(content) // 2], b"no photo", b""):
         (tmp_path / "a.jpg").write_bytes(broken)
         with pytest.raises(UserError, match=r"a\.jpg: cannot be read as an image") as caught:
-            perceptual_hashes([tmp_path / "a.jpg"])
+            perceptual_hash(tmp_path / "a.jpg")
         assert "\n" not in str(caught.value)
 
 
 def test_planted_near_duplicates_of_the_facades_are_found(facades: Path) -> None:
     paths = sorted((facades / "data").glob("*.jpg"))
     place = {path.stem: index for index, path in enumerate(paths)}
-    cluster, _ = near_duplicate_clusters(perceptual_hashes(paths), DISTANCE)
+    cluster, _ = near_duplicate_clusters(_hashes(paths), DISTANCE)
     with (facades / "truth" / "defects.csv").open() as file:
         pairs = [
             (line["ImageID"], line["defect"].removeprefix("duplicate_of:"))
@@ -123,3 +127,14 @@ def test_a_cluster_stays_together_and_a_large_one_goes_to_train() -> None:
         split = assign_splits(cluster, names, np.ones(150, dtype=bool), Split(), seed)
         assert set(split[:50].tolist()) == {0}
         np.testing.assert_array_equal(split[50::2], split[51::2])
+
+
+@given(st.lists(st.integers(0, 2**12 - 1), min_size=1, max_size=40), st.integers(0, 4))
+def test_of_twins_the_better_stays_and_nothing_unlike_goes(hashes: list[int], distance: int) -> None:
+    is_weaker, bits = weaker_twins(np.array(hashes, dtype=np.uint64), np.arange(len(hashes)), distance)
+    stayed: list[int] = []
+    for index, value in enumerate(hashes):
+        nearest = min(((value ^ other).bit_count() for other in stayed), default=64)
+        assert (bits[index], is_weaker[index]) == (nearest, nearest <= distance)
+        if nearest > distance:
+            stayed.append(value)

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from drawn_source import CLASSES, HEADER, draw_source, row
 
-from pipeline.curate.readers import FLAGS, read_open_images
+from pipeline.curate.annotations import FLAGS
+from pipeline.curate.readers.open_images import read_open_images
 from pipeline.errors import UserError
 
 GOOD = [row("a"), row("b", "Door"), row("a", "Arch", (0, 0, 1, 1), IsInside=-1, IsGroupOf=1)]

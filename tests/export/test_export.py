@@ -80,10 +80,10 @@ def _trained_network(trained: Path) -> DarknetNetwork:
 
 def test_parity_on_real_photos(facades, tmp_path):
     """Random weights, real photos of streets: the exported model departs by float rounding only."""
-    from pipeline.curate import curate, read_recipe
+    from pipeline.curate import Inputs, curate, read_recipe
 
     root = Path(__file__).resolve().parents[2]
-    curate(read_recipe(root / "datasets/facades-arch.yaml"), facades, tmp_path / "arch")
+    curate(read_recipe(root / "datasets/facades-arch.yaml"), Inputs(facades), tmp_path / "arch")
     data = load_images(read_curated_set(tmp_path / "arch").splits["val"][:6], 160, 160, "stretch")
     torch.manual_seed(0)
     network = _random_statistics(DarknetNetwork(adapted(network_cfg("yolov3-tiny"), 160, 160, 1)))

@@ -5,50 +5,19 @@ its display name per line. The three-valued flags stay three-valued: 1 yes, 0 no
 """
 
 import csv
-import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipeline.curate.annotations import FLAGS, Annotations
 from pipeline.errors import UserError, refuse
 
-__all__ = ["FLAGS", "Annotations", "read_open_images"]
+__all__ = ["read_open_images"]
 
-FLAGS = ("IsOccluded", "IsTruncated", "IsGroupOf", "IsDepiction", "IsInside")
 COLUMNS = ("ImageID", "Source", "LabelName", "Confidence", "XMin", "XMax", "YMin", "YMax", *FLAGS)
 _NUMBERS = ("Confidence", "XMin", "XMax", "YMin", "YMax")
-
-
-@dataclass(frozen=True)
-class Annotations:
-    """All images of a source and all their boxes, one array entry per box, in the order of the file.
-
-    image_ids, paths: of every image, sorted by id; class_names: of the source, in its own order.
-    row: (N,) int64, line of the CSV file, the header being line 1.
-    image, label: (N,) int64, indices into image_ids and class_names.
-    boxes: (N, 4) float64, xyxy as fractions of the image as it is seen (EXIF rotation applied).
-    flags: (N, 5) int8, columns as in FLAGS, values 1, 0 or -1 for unknown.
-    """
-
-    image_ids: tuple[str, ...]
-    paths: tuple[Path, ...]
-    class_names: tuple[str, ...]
-    row: np.ndarray
-    image: np.ndarray
-    label: np.ndarray
-    boxes: np.ndarray
-    flags: np.ndarray
-
-    def class_indices(self, names: Sequence[str], asked_by: str) -> list[int]:
-        """Index of each class name; an unknown one is refused in the name of `asked_by`."""
-        for name in names:
-            if name not in self.class_names:
-                near = difflib.get_close_matches(name, self.class_names, n=5, cutoff=0.5) or self.class_names[:10]
-                raise refuse(asked_by, f"no class {name!r} in the source", f"it has for example {', '.join(near)}")
-        return [self.class_names.index(name) for name in names]
 
 
 def read_open_images(folder: Path) -> Annotations:
@@ -65,17 +34,24 @@ def read_open_images(folder: Path) -> Annotations:
     if not paths:
         raise refuse(folder / "data", "no photos", "put the photos there as <ImageID>.jpg")
     image_ids = tuple(path.stem for path in paths)
-    labels, class_names = _read_classes(folder / "metadata" / "classes.csv")
-    columns = _read_boxes(folder / "labels" / "detections.csv", image_ids, labels)
+    boxes_file, classes_file = folder / "labels" / "detections.csv", folder / "metadata" / "classes.csv"
+    labels, class_names = _read_classes(classes_file)
+    columns = _read_boxes(boxes_file, image_ids, labels)
     return Annotations(
         image_ids=image_ids,
         paths=paths,
+        sizes=np.full((len(paths), 2), np.nan),
         class_names=class_names,
+        files=(boxes_file, classes_file),
+        file=np.zeros(len(columns["row"]), dtype=np.int64),
         row=columns["row"],
         image=columns["image"],
         label=columns["label"],
         boxes=np.stack([columns[name] for name in ("XMin", "YMin", "XMax", "YMax")], axis=1),
         flags=np.stack([columns[name] for name in FLAGS], axis=1),
+        annotator=columns["Source"].astype(object),
+        confidence=columns["Confidence"],
+        fetch={},
     )
 
 
@@ -122,7 +98,7 @@ def _read_boxes(path: Path, image_ids: Sequence[str], labels: Sequence[str]) -> 
         numbers = ", ".join(f"TRY_CAST({name} AS DOUBLE) AS {name}" for name in _NUMBERS)
         flags = ", ".join(f"CASE WHEN {name} IN ('1', '0', '-1') THEN {name}::TINYINT END AS {name}" for name in FLAGS)
         connection.execute(
-            f"CREATE TABLE boxes AS SELECT row, images.image, classes.label, {numbers}, {flags} FROM lines "
+            f"CREATE TABLE boxes AS SELECT row, Source, images.image, classes.label, {numbers}, {flags} FROM lines "
             "LEFT JOIN images ON images.id = ImageID LEFT JOIN classes ON classes.id = LabelName"
         )
         _refuse_bad_value(connection, path)

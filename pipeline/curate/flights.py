@@ -1,0 +1,453 @@
+"""Picks from a flight the frames worth labelling, where the detector hesitated, and lays them down as a YOLO source.
+
+Reads the log that `skylight detect` writes and the video or pictures it ran on. The boxes it writes are what the
+detector said: drafts for a person, never labels. Knows nothing about recipes or about how a person corrects a draft.
+"""
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deploy.nms import iou
+from pipeline.curate.review import Candidate
+from pipeline.errors import refuse
+from pipeline.files import new_folder, write_bytes, write_text
+
+__all__ = [
+    "REASONS",
+    "UNREVIEWED",
+    "FlightFrame",
+    "FlightLog",
+    "PickedFrame",
+    "extract_frames",
+    "pick_frames",
+    "read_flight_log",
+    "unreviewed_ids",
+    "write_flight_source",
+]
+
+REASONS = ("lost", "flicker", "low_confidence")
+UNREVIEWED = "flight_unreviewed"  # the rule that holds back a frame whose draft no person has looked at
+
+_SAME_OBJECT = 0.3  # IoU between neighbouring frames; a window moves by a fraction of its size in 1/25 s
+_GAP = 3  # frames an object may be missed and still be the same when it comes back
+_BORDER = 0.02  # of the picture's sides: what ends as near to the border has left the picture
+_JPEG_QUALITY = 95
+_LOG_NAME = "detections.jsonl"
+_PICKED_NAME = "picked.csv"
+_COLUMNS = ["image_id", "log_sha256", "frame", "reason", "score"]
+_REMEDY = "give the folder or the detections.jsonl that skylight detect wrote"
+
+
+@dataclass(frozen=True)
+class FlightFrame:
+    """What was found in one frame.
+
+    number: of the frame in its source, from 0. name: of the picture, or of the video. source_time: s, or None.
+    boxes: (N, 4) float64, xyxy, pixels of the frame. scores: (N,) float64, 0 to 1. labels: N class names.
+    """
+
+    number: int
+    name: str
+    source_time: float | None
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FlightLog:
+    """One run of a detector: its frames in the order of their numbers.
+
+    source: what it ran on, as it was given. threshold: score below which nothing was written down.
+    sha256: of the log file.
+    """
+
+    sha256: str
+    source: str
+    threshold: float
+    classes: tuple[str, ...]
+    frames: tuple[FlightFrame, ...]
+
+    @property
+    def is_film(self) -> bool:
+        """Whether neighbouring frames follow each other in time; the pictures of a folder need not."""
+        return len({frame.name for frame in self.frames}) == 1
+
+    @property
+    def flight(self) -> str:
+        """A name for the flight, made from its source: flight-3 for videos/flight 3.mp4."""
+        return re.sub(r"[^A-Za-z0-9_.]+", "-", Path(self.source).stem).strip("-.") or "flight"
+
+
+@dataclass(frozen=True)
+class PickedFrame:
+    """A frame worth labelling. reason: one of REASONS. score: how much so, 0 to 1; the rest as in FlightFrame."""
+
+    frame: int
+    reason: str
+    score: float
+    name: str
+    source_time: float | None
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: tuple[str, ...]
+
+
+def read_flight_log(path: Path) -> FlightLog:
+    """Read `detections.jsonl`, or the folder that holds it; what is no such log is refused with the line."""
+    import hashlib
+
+    path = path / _LOG_NAME if path.is_dir() else path
+    try:
+        content = path.read_bytes()
+        lines = content.decode().splitlines()
+    except FileNotFoundError:
+        raise refuse(path, "no such file", _REMEDY) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise refuse(path, getattr(error, "strerror", None) or "not text", _REMEDY) from None
+    try:
+        header = json.loads(lines[0])
+        source, threshold = str(header["source"]), float(header["threshold"])
+        classes = tuple(map(str, header["classes"]))
+    except (IndexError, KeyError, TypeError, ValueError):
+        raise refuse(f"{path} line 1", "not the header of a flight log", _REMEDY) from None
+    frames: list[FlightFrame] = []
+    for number, line in enumerate(lines[1:], start=2):
+        frame = _read_frame(f"{path} line {number}", line, classes)
+        if frames and frame.number <= frames[-1].number:
+            found = f"frame {frame.number} after frame {frames[-1].number}"
+            raise refuse(f"{path} line {number}", found, "frames are in the order they were seen; detect again")
+        frames.append(frame)
+    if not frames:
+        raise refuse(path, "no frames", "give the log of a flight that has some")
+    return FlightLog(hashlib.sha256(content).hexdigest(), source, threshold, classes, tuple(frames))
+
+
+def _read_frame(where: str, line: str, classes: Sequence[str]) -> FlightFrame:
+    try:
+        row = json.loads(line)
+        found = row["detections"]
+        boxes = np.array([entry["box"] for entry in found], dtype=np.float64).reshape(-1, 4)
+        scores = np.array([entry["score"] for entry in found], dtype=np.float64)
+        labels = tuple(str(entry["name"]) for entry in found)
+        time = None if row["source_time"] is None else float(row["source_time"])
+        frame = FlightFrame(int(row["frame"]), str(row["name"]), time, boxes, scores, labels)
+    except (KeyError, TypeError, ValueError):
+        raise refuse(where, "not the line of a frame", "the log may be cut off: detect again") from None
+    if not (np.isfinite(boxes).all() and ((scores >= 0) & (scores <= 1)).all() and set(labels) <= set(classes)):
+        raise refuse(where, "a box, score or class that cannot be", "detect again")
+    return frame
+
+
+def pick_frames(
+    log: FlightLog,
+    count: int,
+    min_gap: int = 10,
+    size: tuple[int, int] | None = None,
+    threshold: float | None = None,
+    band: float = 0.15,
+    jump: float = 0.25,
+    seen: int = 5,
+) -> list[PickedFrame]:
+    """At most `count` frames worth labelling, at least `min_gap` frames apart, in the order of the flight.
+
+    lost: an object seen in `seen` frames or more vanishes inside the picture; the score is its mean score while seen,
+    the frame the first without it. flicker: an object's score changes by `jump` or more between neighbouring frames,
+    counting 0 where it is missed for a moment; the score is the change, the frame the weaker one. low_confidence: the
+    best score lies within `band` of `threshold` (the log's own, unless given: a log made with a lower one also shows
+    what nearly was detected); the score is 1 at the threshold and 0 at the end of the band.
+
+    size: width and height of the frames, pixels; without it the border is where boxes have been. The flight is cut
+    into `count` stretches of equal length which give one frame each; what is missing then is taken from anywhere. The
+    reasons take turns, and within a reason the highest score comes first.
+    """
+    if count < 1 or min_gap < 0:
+        raise refuse("picking frames", f"count {count}, min_gap {min_gap}", "count is 1 or more, min_gap 0 or more")
+    moments = _low_confidence(log, log.threshold if threshold is None else threshold, band)
+    if log.is_film:
+        tracks = _tracks(log.frames)
+        moments += _flicker(log, tracks, jump) + _lost(log, tracks, seen, size or _extent(log))
+    first, last = log.frames[0].number, log.frames[-1].number
+    stretch = (last - first + 1) / count
+    chosen: dict[int, _Moment] = {}
+    filled: set[int] = set()
+    for is_spread in (True, False):
+        for moment in _in_turn(moments):
+            number = log.frames[moment.index].number
+            place = int((number - first) / stretch)
+            if len(chosen) == count or any(abs(number - other) < max(min_gap, 1) for other in chosen):
+                continue
+            if not (is_spread and place in filled):
+                chosen[number] = moment
+                filled.add(place)
+    return [_picked(log.frames[moment.index], moment) for _, moment in sorted(chosen.items(), key=lambda pair: pair[0])]
+
+
+@dataclass(frozen=True)
+class _Moment:
+    """index: into the log's frames. reason and score as in PickedFrame."""
+
+    index: int
+    reason: str
+    score: float
+
+
+@dataclass(eq=False)
+class _Track:
+    """One object over time: the frames that show it, as indices into the log's, and where and how surely they do."""
+
+    indices: list[int]
+    boxes: list[np.ndarray]
+    scores: list[float]
+    label: str
+
+
+def _picked(frame: FlightFrame, moment: _Moment) -> PickedFrame:
+    return PickedFrame(
+        frame.number,
+        moment.reason,
+        moment.score,
+        frame.name,
+        frame.source_time,
+        frame.boxes,
+        frame.scores,
+        frame.labels,
+    )
+
+
+def _in_turn(moments: Sequence[_Moment]) -> Iterator[_Moment]:
+    """The best of every reason, then the second best of every reason, and so on; ties go to the earlier frame."""
+    ranked = [
+        sorted((moment for moment in moments if moment.reason == reason), key=lambda one: (-one.score, one.index))
+        for reason in REASONS
+    ]
+    for place in range(max(map(len, ranked))):
+        for queue in ranked:
+            yield from queue[place : place + 1]
+
+
+def _low_confidence(log: FlightLog, threshold: float, band: float) -> list[_Moment]:
+    found = []
+    for index, frame in enumerate(log.frames):
+        distance = abs(frame.scores.max(initial=-math.inf) - threshold)
+        if distance <= band:
+            found.append(_Moment(index, "low_confidence", 1 - float(distance / band) if band else 1.0))
+    return found
+
+
+def _flicker(log: FlightLog, tracks: Sequence[_Track], jump: float) -> list[_Moment]:
+    found = []
+    for track in tracks:
+        for place, (one, other) in enumerate(zip(track.indices, track.indices[1:], strict=False)):
+            before, after = track.scores[place], track.scores[place + 1]
+            if other - one > 1:  # missed in between: as sure as the less sure of its neighbours, then nothing
+                change, index = min(before, after), one + 1
+            else:
+                change, index = abs(after - before), one if before < after else other
+            if change >= jump:
+                found.append(_Moment(index, "flicker", change))
+    return found
+
+
+def _lost(log: FlightLog, tracks: Sequence[_Track], seen: int, size: tuple[float, float]) -> list[_Moment]:
+    found = []
+    for track in tracks:
+        index = track.indices[-1] + 1
+        is_over = len(log.frames) - index >= _GAP  # else it might have come back
+        if len(track.indices) >= seen and is_over and not _has_left(track, size):
+            found.append(_Moment(index, "lost", float(np.mean(track.scores))))
+    return found
+
+
+def _has_left(track: _Track, size: tuple[float, float]) -> bool:
+    """Whether the object's next box, if it goes on as it went, touches the border."""
+    last = track.boxes[-1]
+    back = min(len(track.boxes), _GAP + 1)
+    steps = track.indices[-1] - track.indices[-back]
+    box = last + (last - track.boxes[-back]) / max(steps, 1)
+    margin = np.array(size) * _BORDER
+    return bool((box[:2] <= margin).any() or (box[2:] >= np.array(size) - margin).any())
+
+
+def _extent(log: FlightLog) -> tuple[float, float]:
+    """How far to the right and down boxes have been."""
+    boxes = np.concatenate([frame.boxes for frame in log.frames])
+    return float(boxes[:, 2].max(initial=0)), float(boxes[:, 3].max(initial=0))
+
+
+def _tracks(frames: Sequence[FlightFrame]) -> list[_Track]:
+    """Join detections of the same class in frames close to each other, the best overlap first."""
+    done: list[_Track] = []
+    live: list[_Track] = []
+    for index, frame in enumerate(frames):
+        fresh = [track for track in live if frame.number - frames[track.indices[-1]].number <= _GAP]
+        done += [track for track in live if track not in fresh]
+        taken = _joined(fresh, frame)
+        live = fresh
+        for place in range(len(frame.scores)):
+            track = taken.get(place)
+            if track is None:
+                track = _Track([], [], [], frame.labels[place])
+                live.append(track)
+            track.indices.append(index)
+            track.boxes.append(frame.boxes[place])
+            track.scores.append(float(frame.scores[place]))
+    return done + live
+
+
+def _joined(tracks: Sequence[_Track], frame: FlightFrame) -> dict[int, _Track]:
+    """Which detection of the frame goes on with which track, each at most once."""
+    if not tracks or not len(frame.scores):
+        return {}
+    overlap = iou(np.array([track.boxes[-1] for track in tracks]), frame.boxes)
+    overlap[np.array([[track.label != label for label in frame.labels] for track in tracks])] = 0
+    taken: dict[int, _Track] = {}
+    while overlap.max() >= _SAME_OBJECT:
+        row, column = np.unravel_index(int(overlap.argmax()), overlap.shape)
+        taken[int(column)] = tracks[int(row)]
+        overlap[row, :] = overlap[:, column] = 0
+    return taken
+
+
+def extract_frames(
+    picked: Sequence[PickedFrame],
+    source: Path,
+    out: Path,
+    flight: str,
+    progress: Callable[[int], None] | None = None,
+) -> list[Candidate]:
+    """Write the picked frames of the video or folder `source` to `out` as `<flight>-<frame number>.jpg`.
+
+    Returns them as candidates with what the detector said as boxes. `progress` is called with the number written.
+    Raises UserError where the source is not the one that the log is about.
+    """
+    from deploy.sources import open_source
+
+    wanted = {frame.frame: frame for frame in picked}
+    candidates: list[Candidate] = []
+    with open_source(str(source)) as frames:
+        for seen in frames:
+            frame = wanted.pop(seen.number, None)
+            if frame is not None:
+                _refuse_other_source(source, frame, seen, frames.kind)
+                image_id = f"{flight}-{frame.frame:06d}"
+                _write_jpeg(out / f"{image_id}.jpg", seen.image)
+                candidates.append(_candidate(frame, image_id, out / f"{image_id}.jpg", seen.image.shape))
+                if progress:
+                    progress(len(candidates))
+            if not wanted:
+                break
+    if wanted:
+        raise refuse(source, f"it ends before frame {min(wanted)}", "give the video or folder that the log is about")
+    return candidates
+
+
+def _refuse_other_source(source: Path, frame: PickedFrame, seen: Any, kind: str) -> None:
+    """A picture must have the name that the log says, a frame of a video the time."""
+    expected, found = (frame.source_time, seen.source_time) if kind == "video" else (frame.name, seen.name)
+    is_same = expected == found
+    if kind == "video" and frame.source_time is not None:
+        is_same = abs(frame.source_time - seen.source_time) < 1e-3
+    if not is_same:
+        what = f"frame {frame.frame} is {found}, in the log {expected}"
+        raise refuse(source, what, "give the video or folder that the log is about")
+
+
+def _write_jpeg(path: Path, image: np.ndarray) -> None:
+    """image: (H, W, 3) uint8 RGB."""
+    import cv2
+
+    is_written, data = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    if not is_written:
+        raise refuse(path, "cannot be encoded as JPEG", "give pictures of at most 65535 pixels a side")
+    write_bytes(path, data.tobytes())
+
+
+def _candidate(frame: PickedFrame, image_id: str, path: Path, shape: tuple[int, ...]) -> Candidate:
+    height, width = shape[:2]
+    return Candidate(
+        image_id=image_id,
+        path=path,
+        boxes=(frame.boxes / [width, height, width, height]).clip(0, 1),
+        labels=frame.labels,
+        box_scores={"detector_score": frame.scores},
+        box_rules=(UNREVIEWED,) * len(frame.labels),
+        rule=UNREVIEWED,
+        split=None,
+        scores={reason: frame.score if reason == frame.reason else math.nan for reason in REASONS},
+        borderline=False,
+        verdict=None,
+        predictions=np.empty((0, 4)),
+        prediction_scores=np.empty(0),
+        prediction_labels=(),
+    )
+
+
+def write_flight_source(
+    folder: Path,
+    log: FlightLog,
+    picked: Sequence[PickedFrame],
+    source: Path,
+    flight: str | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> list[Candidate]:
+    """Lay the picked frames down in `folder`, which must be new: images/, labels/, data.yaml and picked.csv.
+
+    The labels are drafts; `unreviewed_ids` says of which photos. Returns the candidates as `extract_frames` does.
+    """
+    from dataclasses import replace
+
+    import yaml
+
+    if not picked:
+        raise refuse(log.source, "no frame of it is worth labelling", "fly longer, or widen the band")
+    if folder.exists():
+        raise refuse(folder, "is there already", "give another folder, so that no corrected label is lost")
+    name = flight or log.flight
+    with new_folder(folder) as part:
+        (part / "labels").mkdir()
+        candidates = extract_frames(picked, source, part / "images", name, progress)
+        for candidate in candidates:
+            write_text(part / "labels" / f"{candidate.image_id}.txt", _yolo_rows(candidate, log.classes))
+        about = {"train": "images", "names": dict(enumerate(log.classes))}
+        write_text(part / "data.yaml", yaml.safe_dump(about, sort_keys=False, allow_unicode=True))
+        _write_picked(part / _PICKED_NAME, log, picked, candidates)
+    return [replace(candidate, path=folder / "images" / candidate.path.name) for candidate in candidates]
+
+
+def _yolo_rows(candidate: Candidate, classes: Sequence[str]) -> str:
+    x1, y1, x2, y2 = candidate.boxes.T
+    columns = zip(candidate.labels, (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1, strict=True)
+    rows = [(classes.index(label), cx, cy, w, h) for label, cx, cy, w, h in columns if w > 0 and h > 0]
+    return "".join(f"{index} {cx:.7f} {cy:.7f} {w:.7f} {h:.7f}\n" for index, cx, cy, w, h in rows)
+
+
+def _write_picked(path: Path, log: FlightLog, picked: Sequence[PickedFrame], candidates: Sequence[Candidate]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for frame, candidate in zip(sorted(picked, key=lambda one: one.frame), candidates, strict=True):
+        writer.writerow([candidate.image_id, log.sha256, frame.frame, frame.reason, f"{frame.score:.4f}"])
+    write_text(path, text.getvalue())
+
+
+def unreviewed_ids(folder: Path) -> frozenset[str]:
+    """Ids of the photos of a source whose labels are a detector's drafts; none where no flight was laid down there."""
+    path = folder / _PICKED_NAME
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return frozenset()
+    rows = list(csv.reader(lines))
+    if rows[:1] != [_COLUMNS] or any(len(row) != len(_COLUMNS) for row in rows):
+        raise refuse(path, "not what picking frames writes", f"its columns are {','.join(_COLUMNS)}")
+    return frozenset(row[0] for row in rows[1:])

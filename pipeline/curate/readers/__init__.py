@@ -1,0 +1,1 @@
+"""Reads sources of many formats into `Annotations`."""

