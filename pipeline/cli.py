@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, refuse
 from pipeline.interrupt import Interrupted
 
 __all__ = ["app", "main"]
@@ -74,21 +74,29 @@ def curate(
     explain: Annotated[
         str | None, typer.Option(metavar="IMAGE_ID", help="Tell why an image is in the set or not.")
     ] = None,
+    flight: Annotated[
+        Path | None,
+        typer.Option(metavar="LOG", help="First take frames worth labelling from a flight: detections.jsonl."),
+    ] = None,
+    video: Annotated[Path | None, typer.Option(help="What the flight log is about, if it was moved.")] = None,
+    frames: Annotated[int, typer.Option(min=1, help="How many frames of the flight.")] = 40,
     as_json: _Json = False,
 ) -> None:
     """Make the curated set of a recipe, or every one of an experiment: data/SET, for Ultralytics and Darknet alike."""
     from pipeline.progress import Bars
-    from pipeline.steps import curation_text, recipes_of, run_curation
+    from pipeline.steps import add_flight, curation_text, explanations, recipes_of, run_curation
     from pipeline.train.stages import Workspace
 
     recipes = recipes_of(file, source)
     workspace = Workspace(root)
     if explain is not None:
-        from pipeline.steps import explanations
-
         print(explanations(recipes, explain, workspace))
         return
     with Bars() as bars:
+        if flight is not None:
+            if len(recipes) != 1:
+                raise refuse("--flight", f"{file} names {len(recipes)} recipes", "give the one recipe it is for")
+            add_flight(recipes[0][0], flight, video, frames, workspace, bars)
         summaries = run_curation(recipes, workspace, bars, cross_check=cross_check, review=review)
     if as_json:
         print(json.dumps([asdict(summary) | {"root": str(summary.root)} for summary in summaries]))

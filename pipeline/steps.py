@@ -99,6 +99,7 @@ def curation_inputs(path: Path, recipe: Recipe, source: Path | None, workspace: 
         source=source,
         cache=workspace.cache,
         overrides=path.with_name(f"{path.stem}.review.csv"),
+        flights=tuple(sorted(folder for folder in workspace.flights(recipe.name).glob("*") if folder.is_dir())),
         predictions=checked / "predictions.parquet",
         backbone=checked / "backbone.weights",
     )
@@ -118,6 +119,25 @@ def cross_check_recipe(path: Path, source: Path | None, workspace: Workspace, ba
 
     with stop_on_signals() as stop:
         return cross_check(recipe, examined, workspace.cross_check(recipe.name), stop, report)
+
+
+def add_flight(path: Path, log_file: Path, video: Path | None, frames: int, workspace: Workspace, bars: Bars) -> Path:
+    """Lay down the frames of a flight that are most worth labelling, for the recipe at `path`; returns their folder.
+
+    video: what the flight log is about, where it lies no longer where the log says.
+    """
+    from pipeline.curate.flights import pick_frames, read_flight_log, write_flight_source
+
+    recipe = read_recipe(path)
+    log = read_flight_log(log_file)
+    picked = pick_frames(log, frames)
+    folder = workspace.flights(recipe.name) / log.flight
+
+    def report(done: int) -> None:
+        bars.show(f"frames of {log.flight}", done, len(picked))
+
+    write_flight_source(folder, log, picked, video or Path(log.source), progress=report)
+    return folder
 
 
 def review_recipe(

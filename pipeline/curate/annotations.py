@@ -4,6 +4,7 @@ Flags are three-valued, as in Open Images: 1 yes, 0 no, -1 nobody looked.
 """
 
 import difflib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 
 from pipeline.errors import refuse
 
-__all__ = ["FLAGS", "UNKNOWN", "Annotations"]
+__all__ = ["FLAGS", "UNKNOWN", "Annotations", "joined"]
 
 FLAGS = ("IsOccluded", "IsTruncated", "IsGroupOf", "IsDepiction", "IsInside")
 UNKNOWN = -1
@@ -59,3 +60,40 @@ class Annotations:
                 near = difflib.get_close_matches(name, self.class_names, n=5, cutoff=0.5) or self.class_names[:10]
                 raise refuse(asked_by, f"no class {name!r} in the source", f"it has for example {', '.join(near)}")
         return [self.class_names.index(name) for name in names]
+
+
+def joined(parts: Sequence[Annotations]) -> Annotations:
+    """Several sources as one; classes of the same name are the same. An image id in two of them is refused."""
+    ids = [image_id for part in parts for image_id in part.image_ids]
+    if len(set(ids)) < len(ids):
+        twice = next(image_id for image_id, count in Counter(ids).items() if count > 1)
+        where = [str(part.files[0]) for part in parts if twice in part.image_ids]
+        raise refuse(f"image {twice}", f"in {' and in '.join(where)}", "rename one of the two photos and its label")
+    names = tuple(dict.fromkeys(name for part in parts for name in part.class_names))
+    order = np.argsort(np.array(ids, dtype=object), kind="stable")
+    place = np.empty(len(ids), dtype=np.int64)
+    place[order] = np.arange(len(ids))
+    images = np.cumsum([0, *(len(part.image_ids) for part in parts)])
+    files = np.cumsum([0, *(len(part.files) for part in parts)])
+    paths = [path for part in parts for path in part.paths]
+    return Annotations(
+        image_ids=tuple(ids[index] for index in order),
+        paths=tuple(paths[index] for index in order),
+        sizes=np.concatenate([part.sizes for part in parts])[order],
+        class_names=names,
+        files=tuple(file for part in parts for file in part.files),
+        file=np.concatenate([part.file + start for part, start in zip(parts, files, strict=False)]),
+        row=np.concatenate([part.row for part in parts]),
+        image=np.concatenate([place[part.image + start] for part, start in zip(parts, images, strict=False)]),
+        label=np.concatenate([_renumbered(part, names) for part in parts]),
+        boxes=np.concatenate([part.boxes for part in parts]),
+        flags=np.concatenate([part.flags for part in parts]),
+        annotator=np.concatenate([part.annotator for part in parts]),
+        confidence=np.concatenate([part.confidence for part in parts]),
+        fetch={image_id: path for part in parts for image_id, path in part.fetch.items()},
+    )
+
+
+def _renumbered(part: Annotations, names: Sequence[str]) -> np.ndarray:
+    """The labels of a part as indices into the names of all."""
+    return np.array([names.index(name) for name in part.class_names], dtype=np.int64)[part.label]

@@ -4,7 +4,7 @@ The order is that of cost: rules on the annotations, sizes, fetching the survivo
 selection. What is measured goes to the score cache, so that a rerun measures nothing twice.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 from pipeline.curate.annotations import Annotations
 from pipeline.curate.decisions import Decisions
 from pipeline.curate.duplicates import near_duplicate_clusters, perceptual_hash, weaker_twins
+from pipeline.curate.flights import UNREVIEWED
 from pipeline.curate.labels import Predictions, score_labels
 from pipeline.curate.pixels import SIDES, photo_scores
 from pipeline.curate.recipe import Recipe
@@ -59,14 +60,18 @@ def examine(
     fetch: Fetcher | None = None,
     predictions: Predictions | None = None,
     backbone: Path | None = None,
+    drafts: Collection[str] = (),
     report: Progress | None = None,
 ) -> Examination:
     """Apply `recipe` to `annotations`.
 
-    overrides: keep, drop or fix by image id. fetch: gets the photos that lie nowhere yet. predictions: of
-    networks that never saw the photos, if there are any. backbone: weights for the features that tell photos apart.
+    overrides: keep, drop or fix by image id. fetch: gets the photos that lie nowhere yet. predictions: of networks
+    that never saw the photos, if there are any. backbone: weights for the features that tell photos apart. drafts: ids
+    of images whose boxes a detector drew and nobody has looked at.
     """
     work = _Work(recipe, annotations, overrides, cache, report or (lambda *_: None))
+    if drafts:
+        work.decisions.drop_images(UNREVIEWED, np.isin(annotations.image_ids, list(drafts)))
     apply_rules(work.decisions, recipe)
     is_sized = np.isfinite(work.sizes).all(axis=1) | np.array([path is not None for path in annotations.paths])
     if is_sized[work.decisions.images.kept].all():  # what sizes rule out need not be fetched

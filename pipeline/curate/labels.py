@@ -11,6 +11,7 @@ given box lies beside its object, in box sides), object (log odds that there is 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -131,9 +132,10 @@ def _add_cleanlab(
     predictions = [_per_class(said, classes) for _, _, said in judged]
     images = np.array([index for index, _, _ in judged])
     kinds = {
-        "overlooked": rank.compute_overlooked_box_scores,
-        "badloc": rank.compute_badloc_box_scores,
-        "swapped": rank.compute_swap_box_scores,
+        # A network trained for minutes is not as sure of itself as cleanlab's defaults expect.
+        "overlooked": partial(rank.compute_overlooked_box_scores, high_probability_threshold=0.5),
+        "badloc": partial(rank.compute_badloc_box_scores, low_probability_threshold=0.1),
+        "swapped": partial(rank.compute_swap_box_scores, high_probability_threshold=0.5),
     }
     for name, compute in kinds.items():
         if name == "swapped" and classes == 1:

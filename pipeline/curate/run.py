@@ -4,15 +4,16 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.curate.annotations import Annotations
+from pipeline.curate.annotations import Annotations, joined
 from pipeline.curate.decisions import Remaining
 from pipeline.curate.examine import Examination, Fetcher, Progress, examine
+from pipeline.curate.flights import unreviewed_ids
 from pipeline.curate.labels import read_predictions
 from pipeline.curate.ledger import write_ledger
 from pipeline.curate.overrides import read_overrides
@@ -40,6 +41,7 @@ class Inputs:
         source: folder in the layout the recipe names; None takes the recipe's own path.
         cache: folder for what is downloaded and measured; None keeps measures for this call alone, and cannot fetch.
         overrides: CSV file of what a person said about images; None, or a file that is not there, says nothing.
+        flights: folders that `flights.write_flight_source` laid down; their frames take part once a person said keep.
         predictions: what networks predict that did not see the photo; see `labels`.
         backbone: Darknet weights whose features tell photos apart when the most diverse are selected. As with the
             predictions, a file that is not there says nothing.
@@ -48,6 +50,7 @@ class Inputs:
     source: Path | None = None
     cache: Path | None = None
     overrides: Path | None = None
+    flights: tuple[Path, ...] = ()
     predictions: Path | None = None
     backbone: Path | None = None
 
@@ -107,7 +110,8 @@ def curate(recipe: Recipe, inputs: Inputs, out: Path, report: Progress | None = 
 
 def examine_source(recipe: Recipe, inputs: Inputs, report: Progress) -> Examination:
     """Read the source and take it through every rule; nothing is written but the cache."""
-    annotations = _read(recipe, inputs, report)
+    annotations = joined([_read(recipe, inputs, report), *(_read_flight(recipe, folder) for folder in inputs.flights)])
+    drafts = frozenset(image_id for folder in inputs.flights for image_id in unreviewed_ids(folder))
     overrides = read_overrides(inputs.overrides) if inputs.overrides is not None else {}
     said = {image_id: override.verdict for image_id, override in overrides.items()}
     fetch = _fetcher(recipe, inputs.cache, report)
@@ -115,7 +119,7 @@ def examine_source(recipe: Recipe, inputs: Inputs, report: Progress) -> Examinat
     predictions = read_predictions(path) if path is not None and path.is_file() else None
     with ScoreCache(inputs.cache / "scores.sqlite3" if inputs.cache is not None else None) as cache:
         backbone = inputs.backbone if inputs.backbone is not None and inputs.backbone.is_file() else None
-        return examine(recipe, annotations, said, cache, fetch, predictions, backbone, report)
+        return examine(recipe, annotations, said, cache, fetch, predictions, backbone, drafts, report)
 
 
 def _read(recipe: Recipe, inputs: Inputs, report: Progress) -> Annotations:
@@ -141,6 +145,16 @@ def _read(recipe: Recipe, inputs: Inputs, report: Progress) -> Annotations:
     from pipeline.curate.readers import read_source
 
     return read_source(recipe.source.format, folder, recipe.source.options)
+
+
+def _read_flight(recipe: Recipe, folder: Path) -> Annotations:
+    """Frames of a flight; a class of the curated set is the recipe's class that it was made of."""
+    from pipeline.curate.readers import read_source
+
+    flight = read_source("yolo", folder, {})
+    of_source = dict(zip(recipe.output_classes, recipe.classes, strict=False))
+    names = tuple(name if name in recipe.classes else of_source.get(name, name) for name in flight.class_names)
+    return replace(flight, class_names=names)
 
 
 def _fetcher(recipe: Recipe, cache: Path | None, report: Progress) -> Fetcher | None:

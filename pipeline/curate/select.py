@@ -5,6 +5,7 @@ over the picture. With the weights of a trained network the features say what is
 network at random, which still tell colours and textures apart, and need no download.
 """
 
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,6 +74,7 @@ class Backbone:
 
         self._weights = weights
         self._network: DarknetNetwork | None = None
+        self._loading = threading.Lock()  # several photos are looked at at once, and chance must fall but one way
         self.version = f"backbone-1 {file_sha256(weights) if weights else 'random'}"
 
     def features(self, photo: np.ndarray) -> np.ndarray:
@@ -81,8 +83,9 @@ class Backbone:
 
         from deploy.resize import resize_image
 
-        if self._network is None:
-            self._network = self._load()
+        with self._loading:
+            if self._network is None:
+                self._network = self._load()
         image, _ = resize_image(photo, _SIDE, _SIDE, "stretch")
         batch = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))[None]).float() / 255
         with torch.no_grad():

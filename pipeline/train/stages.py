@@ -45,6 +45,10 @@ class Workspace:
         """What networks that never saw a photo say about its labels."""
         return self.cache / "cross-check" / recipe
 
+    def flights(self, recipe: str) -> Path:
+        """Frames of flights that wait for a person, a folder per flight; what was corrected there lies nowhere else."""
+        return self.root / "flights" / recipe
+
     def stage(self, experiment: str, stage: str) -> Path:
         """Trials of one stage."""
         return self.root / "runs" / experiment / stage

@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,16 @@ def test_features_tell_photos_apart_and_do_not_depend_on_the_global_seed(tmp_pat
     assert first.shape == (1024,)
     other = network.features(read_rgb(tmp_path / "b.jpg"))
     assert np.linalg.norm(other - first) > 0.01 * np.linalg.norm(first)
+
+
+def test_features_are_the_same_from_many_threads_at_once(tmp_path: Path) -> None:
+    photos = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), dtype=np.uint8)
+    alone = [Backbone(None).features(photo) for photo in photos]
+    for _ in range(3):
+        network = Backbone(None)
+        with ThreadPoolExecutor(8) as pool:
+            together = list(pool.map(network.features, photos))
+        np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-6)
 
 
 def test_weights_of_a_trained_network_change_the_features(tmp_path: Path) -> None:
