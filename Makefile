@@ -7,11 +7,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 EXPERIMENT ?= experiments/facades.yaml
+FACADES ?= ../shared/data/facades
 # Threads that wait by spinning slow everything else on the same cores.
 export OMP_WAIT_POLICY ?= PASSIVE
 SKYLIGHT := $(BIN)/skylight
 
-.PHONY: help setup demo test lint format constraints curate train export clean
+.PHONY: help setup demo test bench lint format constraints curate train export clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -41,6 +42,11 @@ export: $(READY)  ## the bundle of EXPERIMENT=...
 test: $(READY)  ## the tests
 	$(BIN)/python -m pytest
 
+bench: $(READY)  ## the measurements, into tests/benchmarks/results; FACADES=folder, about an hour on two cores
+	$(BIN)/python tests/benchmarks/bench_index.py
+	$(BIN)/python tests/benchmarks/bench_defects.py $(FACADES) --root bench
+	$(BIN)/python tests/benchmarks/bench_curated_training.py $(FACADES) --root bench
+
 lint: $(READY)  ## ruff, mypy, and Python 3.6 for what flies
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -57,4 +63,4 @@ constraints: $(READY)  ## pin the newest versions that pyproject.toml allows
 	$(BIN)/uv --version | sed -E 's/uv ([0-9.]+).*/uv==\1/' >> constraints.txt
 
 clean:  ## remove what the demo and the tests made, keep data, runs and bundles
-	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf demo bench build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

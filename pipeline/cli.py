@@ -71,6 +71,7 @@ def curate(
     review: Annotated[
         bool, typer.Option("--review", help="Look at the photos in FiftyOne; tag keep, drop or fix.")
     ] = False,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Where the review is served.")] = 5151,
     explain: Annotated[
         str | None, typer.Option(metavar="IMAGE_ID", help="Tell why an image is in the set or not.")
     ] = None,
@@ -97,7 +98,9 @@ def curate(
             if len(recipes) != 1:
                 raise refuse("--flight", f"{file} names {len(recipes)} recipes", "give the one recipe it is for")
             add_flight(recipes[0][0], flight, video, frames, workspace, bars)
-        summaries = run_curation(recipes, workspace, bars, cross_check=cross_check, review=review)
+        summaries = run_curation(
+            recipes, workspace, bars, cross_check=cross_check, review_port=port if review else None
+        )
     if as_json:
         print(json.dumps([asdict(summary) | {"root": str(summary.root)} for summary in summaries]))
         return

@@ -17,10 +17,8 @@ A plain YOLO folder with data.yaml is read too. This file knows nothing about re
 
 import hashlib
 import json
-import math
 import os
 import shutil
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +30,7 @@ import yaml
 from pipeline.errors import refuse
 from pipeline.files import new_folder, write_json, write_text
 from pipeline.photos import opened_photo, orientation, photo_size, read_rgb, upright
+from pipeline.yolo_folder import SPLITS, YoloLayout, label_path, read_label, read_layout, yolo_rows
 
 __all__ = [
     "SPLITS",
@@ -43,12 +42,7 @@ __all__ = [
     "read_curated_set",
     "read_dataset_json",
     "write_curated_set",
-    "yolo_rows",
 ]
-
-SPLITS = ("train", "val", "test")
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp"}
-_ROUNDING = 0.5  # pixels that a box may reach over the edge: what rounding to whole pixels does
 
 
 @dataclass(frozen=True)
@@ -88,14 +82,6 @@ class NewImage:
     classes: np.ndarray
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """What data.yaml says: class names, and the photos of each split, sorted."""
-
-    classes: tuple[str, ...]
-    photos: dict[str, tuple[Path, ...]]
-
-
 def read_curated_set(root: Path, verify: bool = False) -> CuratedSet:
     """Read and check a curated set or a plain YOLO folder with data.yaml. A photo without label file is a background.
 
@@ -104,7 +90,7 @@ def read_curated_set(root: Path, verify: bool = False) -> CuratedSet:
     >>> read_curated_set(Path("data/facades-arch")).classes
     ('Arch',)
     """
-    layout = _read_layout(root)
+    layout = read_layout(root)
     about = read_dataset_json(root)
     splits = {
         split: tuple(_read_image(photo, len(layout.classes), verify) for photo in photos)
@@ -135,12 +121,12 @@ def read_dataset_json(root: Path) -> dict[str, Any] | None:
 
 def hash_curated_set(root: Path) -> str:
     """SHA-256 over the class names and, sorted, split, path and SHA-256 of every photo and label file."""
-    layout = _read_layout(root)
+    layout = read_layout(root)
     entries = []
     for split, photos in layout.photos.items():
         for photo in photos:
             entries.append([split, _relative(photo, root), file_sha256(photo)])
-            label = _label_path(photo)
+            label = label_path(photo)
             if label.is_file():
                 entries.append([split, _relative(label, root), file_sha256(label)])
     text = json.dumps([list(layout.classes), sorted(entries)], ensure_ascii=False)
@@ -157,125 +143,16 @@ def _relative(path: Path, root: Path) -> str:
     return Path(os.path.relpath(path, root)).as_posix()
 
 
-def _read_layout(root: Path) -> _Layout:
-    if not root.is_dir():
-        raise refuse(root, "no such folder", "give a folder with data.yaml, images/ and labels/")
-    if not any(root.iterdir()):
-        raise refuse(root, "empty folder", "give a folder with data.yaml, images/ and labels/")
-    path = root / "data.yaml"
-    if not path.is_file():
-        raise refuse(root, "no data.yaml", "add one with train, val and names, as Ultralytics reads it")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise refuse(path, "no valid YAML", "correct the syntax") from None
-    if not isinstance(content, dict):
-        raise refuse(path, "no keys found", "it needs train, val and names")
-    classes = _class_names(path, content)
-    photos = {split: _photos_of(path, content, split) for split in SPLITS}
-    return _Layout(classes, photos)
-
-
-def _class_names(path: Path, content: Mapping[str, Any]) -> tuple[str, ...]:
-    """The names, given as a list or as a mapping from index to name."""
-    names = content.get("names")
-    if isinstance(names, dict) and sorted(names, key=str) == sorted(range(len(names)), key=str):
-        names = [names[index] for index in range(len(names))]
-    if not isinstance(names, list) or not names:
-        raise refuse(f"{path}: names", f"found {names!r}", "give a list of class names, or 0: name, 1: name, ...")
-    repeated = [name for name, count in Counter(map(str, names)).items() if count > 1]
-    if repeated:
-        raise refuse(f"{path}: names", f"{repeated[0]!r} is there twice", "give every class its own name")
-    if content.get("nc", len(names)) != len(names):
-        raise refuse(f"{path}: nc", f"{content['nc']!r} for {len(names)} names", "correct it or leave it out")
-    return tuple(map(str, names))
-
-
-def _photos_of(path: Path, content: Mapping[str, Any], split: str) -> tuple[Path, ...]:
-    """Photos that data.yaml names for a split: folders (searched in depth) or list files, one or several."""
-    entries = content.get(split)
-    if entries is None and split == "test":
-        return ()
-    entries = [entries] if isinstance(entries, str) else entries
-    if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
-        raise refuse(f"{path}: {split}", f"found {entries!r}", f"give a folder, as in {split}: images/{split}")
-    base = path.parent / str(content.get("path") or "")
-    found: list[Path] = []
-    for entry in entries:
-        place = base / entry
-        if not place.exists() and entry.startswith("../"):  # as Roboflow writes it and Ultralytics reads it
-            place = base / entry[3:]
-        if place.is_dir():
-            found += (photo for photo in place.rglob("*") if photo.suffix.lower() in _SUFFIXES)
-        elif place.is_file():
-            lines = place.read_text(encoding="utf-8").split("\n")
-            found += (place.parent / line.strip() for line in lines if line.strip())
-        else:
-            raise refuse(f"{path}: {split}", f"there is no {place}", "correct the path")
-    if not found and split != "test":
-        raise refuse(f"{path}: {split}", "no photos", f"put {', '.join(sorted(_SUFFIXES))} files there")
-    labels = Counter(_label_path(photo) for photo in found)
-    for label, count in labels.items():
-        if count > 1:
-            raise refuse(label.with_suffix(""), f"{count} photos of this name", "give every photo its own name")
-    return tuple(sorted(found))
-
-
-def _label_path(photo: Path) -> Path:
-    """Ultralytics' rule: the last folder called images becomes labels; where there is none, beside the photo."""
-    parts = list(photo.with_suffix(".txt").parts)
-    for index in reversed(range(len(parts) - 1)):
-        if parts[index] == "images":
-            parts[index] = "labels"
-            break
-    return Path(*parts)
-
-
 def _read_image(photo: Path, class_count: int, verify: bool) -> LabelledImage:
     width, height = photo_size(photo)
     if verify:
         read_rgb(photo)
-    label = _label_path(photo)
-    rows = _read_label(label, class_count, width, height) if label.is_file() else np.empty((0, 5))
+    label = label_path(photo)
+    rows = read_label(label, class_count, width, height) if label.is_file() else np.empty((0, 5))
     return LabelledImage(photo, photo.stem, width, height, rows[:, 1:].astype(np.float32), rows[:, 0].astype(np.int64))
 
 
-def _read_label(path: Path, class_count: int, width: int, height: int) -> np.ndarray:
-    """Rows of class, x1, y1, x2, y2 in pixels: (N, 5) float64, boxes clipped to the image."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise refuse(path, "not text", "give rows of class cx cy w h") from None
-    rows = [
-        _parse_row(line, f"{path} line {number}", class_count, width, height)
-        for number, line in enumerate(lines, start=1)
-        if line.strip()
-    ]
-    boxes = np.array(rows, dtype=np.float64).reshape(-1, 5)
-    boxes[:, 1:] = boxes[:, 1:].clip(0, [width, height, width, height])
-    return boxes
-
-
-def _parse_row(line: str, where: str, class_count: int, width: int, height: int) -> tuple[float, ...]:
-    words = line.split()
-    try:
-        label, cx, cy, w, h = map(float, words)
-    except ValueError:
-        raise refuse(where, f"found {line.strip()!r}", "a row is five numbers: class cx cy w h") from None
-    if not all(map(math.isfinite, (label, cx, cy, w, h))):
-        raise refuse(where, f"found {line.strip()!r}", "a row is five numbers: class cx cy w h")
-    if label != int(label) or not 0 <= label < class_count:
-        raise refuse(where, f"class {words[0]}", f"classes go from 0 to {class_count - 1}")
-    if w <= 0 or h <= 0:
-        raise refuse(where, f"a box {w:g} wide and {h:g} high", "width and height must be above 0")
-    x1, y1, x2, y2 = (cx - w / 2) * width, (cy - h / 2) * height, (cx + w / 2) * width, (cy + h / 2) * height
-    if min(x1, y1) < -_ROUNDING or x2 > width + _ROUNDING or y2 > height + _ROUNDING:
-        found = f"box {line.strip()!r} reaches outside the image"
-        raise refuse(where, found, "cx cy w h are fractions of the image, and cx ± w/2, cy ± h/2 lie within 0 to 1")
-    return label, x1, y1, x2, y2
-
-
-def _refuse_leaks(layout: _Layout) -> None:
+def _refuse_leaks(layout: YoloLayout) -> None:
     """The same photo in two splits would make every score a lie."""
     seen: dict[str, tuple[str, Path]] = {}
     for split, photos in layout.photos.items():
@@ -332,13 +209,6 @@ def _write_image(part: Path, split: str, image: NewImage) -> None:
     label = part / "labels" / split / f"{image.image_id}.txt"
     label.write_text(yolo_rows(image.boxes, image.classes))
     photo.with_suffix(".txt").symlink_to(Path("..", "..", "labels", split, label.name))
-
-
-def yolo_rows(boxes: np.ndarray, classes: np.ndarray) -> str:
-    """Text of a label file for boxes, (N, 4) xyxy as fractions of the photo, and classes, (N,) integers."""
-    x1, y1, x2, y2 = boxes.T
-    rows = zip(classes, (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1, strict=True)
-    return "".join(f"{c:d} {cx:.7f} {cy:.7f} {w:.7f} {h:.7f}\n" for c, cx, cy, w, h in rows)
 
 
 def _copy_upright(source: Path, target: Path) -> None:

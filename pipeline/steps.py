@@ -1,6 +1,6 @@
 """The line from photos to a bundle, step by step, as the commands and the demo run it. Prints nothing."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,15 +63,18 @@ def run_curation(
     workspace: Workspace,
     bars: Bars,
     cross_check: bool = False,
-    review: bool = False,
+    review_port: int | None = None,
 ) -> list[CurationSummary]:
-    """Make the set of every recipe file from its source, after checking labels and asking a person where wanted."""
+    """Make the set of every recipe file from its source, after checking labels and asking a person where wanted.
+
+    review_port: where FiftyOne is served for the review; None for no review.
+    """
     summaries = []
     for path, source in recipes:
         if cross_check:
             cross_check_recipe(path, source, workspace, bars)
-        if review:
-            review_recipe(path, source, workspace, bars)
+        if review_port is not None:
+            review_recipe(path, source, workspace, bars, review_port)
         summaries.append(curate_recipe(path, source, workspace, bars))
     return summaries
 
@@ -140,10 +143,8 @@ def add_flight(path: Path, log_file: Path, video: Path | None, frames: int, work
     return folder
 
 
-def review_recipe(
-    path: Path, source: Path | None, workspace: Workspace, bars: Bars, stop: Callable[[], bool] | None = None
-) -> None:
-    """Show what the rules decided in FiftyOne until Ctrl-C, or until `stop`; the tags go to the file beside `path`."""
+def review_recipe(path: Path, source: Path | None, workspace: Workspace, bars: Bars, port: int) -> None:
+    """Show what the rules decided in FiftyOne until Ctrl-C; the tags go to the file beside `path`."""
     from pipeline.curate import overrides, review
     from pipeline.curate.candidates import review_candidates
     from pipeline.curate.labels import read_predictions
@@ -159,7 +160,7 @@ def review_recipe(
         workspace.cache,
         lambda done: bars.show(f"load {recipe.name} for review", done, len(candidates)),
     )
-    said = review.open_review(recipe.name, workspace.cache, stop=stop)
+    said = review.open_review(recipe.name, workspace.cache, port)
     assert inputs.overrides is not None
     shown = {candidate.image_id for candidate in candidates}
     merged = overrides.merge_verdicts(overrides.read_overrides(inputs.overrides), said, shown)

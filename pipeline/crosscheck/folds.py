@@ -12,10 +12,10 @@ from pipeline.curate.examine import Examination
 from pipeline.curate.labels import labels_key
 from pipeline.curate.recipe import Recipe
 from pipeline.curate.splits import stable_fraction
-from pipeline.curated import yolo_rows
 from pipeline.errors import refuse
 from pipeline.experiment import DataSource, Experiment, Stage, Start
 from pipeline.files import new_folder, write_text
+from pipeline.yolo_folder import yolo_rows
 
 __all__ = ["Material", "fold_experiment", "gather", "lay_out"]
 

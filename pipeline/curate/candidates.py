@@ -16,6 +16,7 @@ from pipeline.curated import SPLITS
 __all__ = ["BORDERLINE", "review_candidates"]
 
 BORDERLINE = (0.85, 1.15)  # of a limit: where a person sees most that a number does not
+_SURE = 0.25  # of a prediction: what a detector would report
 _NOBODY_ASKS = {"class", "limit"}  # images without an object of the recipe, and those never looked at
 
 
@@ -41,6 +42,7 @@ def _candidate(
     assert path is not None
     judged = rows[~np.isin(decisions.boxes.rule[rows], ["overlap", "duplicate_row", "no_area"])]
     said = predictions.get(labels_key(examined.sha256[index], annotations.boxes[judged])) or _silence()
+    is_sure = said.scores > _SURE
     rule = str(decisions.images.rule[index])
     return Candidate(
         image_id=annotations.image_ids[index],
@@ -54,9 +56,9 @@ def _candidate(
         scores={name: float(values[index]) for name, values in examined.scores.items()},
         borderline=bool(BORDERLINE[0] <= decisions.strain[index] <= BORDERLINE[1]),
         verdict=decisions.overrides[index] or None,
-        predictions=said.boxes,
-        prediction_scores=said.scores,
-        prediction_labels=tuple(recipe.output_classes[label] for label in said.classes),
+        predictions=said.boxes[is_sure],
+        prediction_scores=said.scores[is_sure],
+        prediction_labels=tuple(recipe.output_classes[label] for label in said.classes[is_sure]),
     )
 
 

@@ -105,6 +105,8 @@ def load_review(
         dataset.add_samples(samples, validate=False, batcher=False, progress=False)
         if progress:
             progress(start + len(batch))
+    if any(len(candidate.predictions) for candidate in candidates):
+        _add_mistakenness(fiftyone, dataset)
     dataset.add_dynamic_sample_fields()
     shown = {candidate.image_id for candidate in candidates}
     dataset.info[_ELSEWHERE] = {key: list(tags) for key, tags in changed.items() if key not in shown and tags}
@@ -225,6 +227,15 @@ def _changes(dataset: Any) -> dict[str, list[str]]:
         if tags != ([recorded] if recorded else []):
             changes[image_id] = tags
     return changes
+
+
+def _add_mistakenness(fiftyone: Any, dataset: Any) -> None:
+    """FiftyOne's own view of the predictions: how likely each box is a mistake, and which ones seem to be missing."""
+    from fiftyone import brain
+
+    brain.compute_mistakenness(dataset, "predictions", label_field="ground_truth", progress=False)
+    dataset.save_view("possibly missing", dataset.match(fiftyone.ViewField("possible_missing") > 0))
+    dataset.save_view("most mistaken", dataset.sort_by("mistakenness", reverse=True))
 
 
 def _declare(fiftyone: Any, dataset: Any, candidates: Sequence[Candidate]) -> None:

@@ -138,10 +138,6 @@ def _read(recipe: Recipe, inputs: Inputs, report: Progress) -> Annotations:
         raise refuse(
             f"recipe {recipe.name}", "no source folder", "give its path in the experiment or on the command line"
         )
-    if recipe.source.format == "open-images":  # until the readers' door is there
-        from pipeline.curate.readers.open_images import read_open_images
-
-        return read_open_images(folder)
     from pipeline.curate.readers import read_source
 
     return read_source(recipe.source.format, folder, recipe.source.options)

@@ -219,6 +219,37 @@ def test_a_tag_set_in_the_app_becomes_a_verdict(tmp_path: Path, page: Any) -> No
     assert not list(home.iterdir())
 
 
+def test_a_tag_set_in_the_app_changes_the_set(tmp_path: Path, page: Any) -> None:
+    """`skylight curate --review`: what is tagged drop is in the set before, and not after."""
+    from drawn_source import draw_source, ids, row  # not at the top: as a script this file stands alone
+
+    recipe, root, home, port = tmp_path / "walls.yaml", tmp_path / "root", tmp_path / "home", free_port()
+    home.mkdir()
+    draw_source(tmp_path / "source", [row(name, box=(0.25, 0.25, 0.5, 0.625)) for name in ids(12)])
+    recipe.write_text("name: walls\nlicence: CC0-1.0\nsource: {format: open-images}\nclasses: [Window]\n")
+    command = [Path(sys.executable).with_name("skylight"), "curate", recipe, "--source", tmp_path / "source"]
+    command += ["--root", root]
+    subprocess.run(list(map(str, command)), check=True, capture_output=True)
+
+    def in_the_set() -> set[str]:
+        return {path.stem for path in (root / "data" / "walls" / "images").rglob("*.jpg")}
+
+    assert in_the_set() == set(ids(12))
+    served = Served([*command, "--review", "--port", port], home)
+    try:
+        served.wait_until_open()
+        show(page, review_address("walls", port), 12)
+        open_view(page, "kept", 12)
+        tag_first_photo(page, "drop")
+        served.interrupt()
+    finally:
+        served.process.kill()
+    header, line = recipe.with_name("walls.review.csv").read_text().splitlines()
+    dropped, verdict, _ = line.split(",")
+    assert (header, verdict) == ("image_id,verdict,note", "drop")
+    assert in_the_set() == set(ids(12)) - {dropped}
+
+
 if __name__ == "__main__":
     load_review(NAME, drawn_candidates(Path(sys.argv[1])), Path(sys.argv[1]))
     print(open_review(NAME, Path(sys.argv[1]), int(sys.argv[2]), say=lambda line: print(line, flush=True)))

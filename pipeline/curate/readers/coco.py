@@ -1,0 +1,114 @@
+"""Reads COCO's instances JSON. Crowd boxes are group boxes; COCO says nothing of the other flags.
+
+Options: `annotations`, the JSON file, and `images`, the folder of the photos, both below the source folder. COCO's
+boxes belong to the pixels as stored; a photo whose EXIF tag turns it against the sizes in the file is refused.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.curate.annotations import Annotations
+from pipeline.curate.readers.common import NewBox, collected, existing_folder, inside
+from pipeline.errors import refuse
+from pipeline.photos import photo_size
+
+__all__ = ["read_coco"]
+
+_LISTS = ("images", "annotations", "categories")
+
+
+def read_coco(folder: Path, options: Mapping[str, str]) -> Annotations:
+    """Read one JSON file and the photos it names; the name of a photo without its suffix is its id."""
+    existing_folder(folder, "give a folder with the JSON file and the photos")
+    path = folder / options.get("annotations", "annotations.json")
+    content = _content(path)
+    classes, label_of = _categories(path, content["categories"])
+    photos, sizes, place_of = _images(path, content["images"], folder / options.get("images", "images"))
+    boxes = []
+    for number, entry in enumerate(content["annotations"], start=1):
+        where = f"{path}: annotations, entry {number}"
+        image, category = _value(where, entry, "image_id"), _value(where, entry, "category_id")
+        if image not in place_of:
+            raise refuse(where, f"image_id {image!r}", "there is no such image in the list: add it or remove the entry")
+        if category not in label_of:
+            raise refuse(where, f"category_id {category!r}", "there is no such category in the list")
+        place = place_of[image]
+        flags = {"IsGroupOf": 1} if entry.get("iscrowd", 0) else {}
+        box = inside(where, _corners(where, entry), *sizes[place])
+        boxes.append(NewBox(photos[place].stem, label_of[category], box, 0, number, flags))
+    return collected([path], classes, photos, np.array(sizes, dtype=np.float64), boxes)
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError):
+        raise refuse(path, "no such file", "name it with the option annotations") from None
+    except ValueError as error:
+        raise refuse(path, f"no JSON ({error})", "give a complete file") from None
+    for key in _LISTS:
+        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+            raise refuse(path, f"no list {key}", "give a file of COCO's instances, as in instances_train2017.json")
+    return content
+
+
+def _categories(path: Path, entries: list[Any]) -> tuple[list[str], dict[Any, int]]:
+    names: list[str] = []
+    label_of: dict[Any, int] = {}
+    for number, entry in enumerate(entries, start=1):
+        where = f"{path}: categories, entry {number}"
+        key, name = _value(where, entry, "id"), str(_value(where, entry, "name"))
+        if key in label_of or name in names:
+            raise refuse(where, f"{name!r} with id {key!r} a second time", "give each category once")
+        label_of[key] = len(names)
+        names.append(name)
+    return names, label_of
+
+
+def _images(
+    path: Path, entries: list[Any], folder: Path
+) -> tuple[list[Path], list[tuple[float, float]], dict[Any, int]]:
+    photos: list[Path] = []
+    sizes: list[tuple[float, float]] = []
+    place_of: dict[Any, int] = {}
+    for number, entry in enumerate(entries, start=1):
+        where = f"{path}: images, entry {number}"
+        key, name = _value(where, entry, "id"), str(_value(where, entry, "file_name"))
+        if key in place_of:
+            raise refuse(where, f"id {key!r} a second time", "give each image once")
+        photo = folder / name
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise refuse(where, f"file_name {name!r}", "it must lie below the folder of the photos")
+        if not photo.is_file():
+            raise refuse(where, f"file_name {name!r}, and no such photo", f"put it into {folder}, or correct images")
+        size = (_value(where, entry, "width"), _value(where, entry, "height"))
+        seen = photo_size(photo)
+        if size != seen:
+            found = f"{size[0]} x {size[1]}, but the photo is seen as {seen[0]} x {seen[1]}"
+            raise refuse(where, found, "give the photo without EXIF rotation, as the annotator saw it")
+        place_of[key] = len(photos)
+        photos.append(photo)
+        sizes.append((float(size[0]), float(size[1])))
+    return photos, sizes, place_of
+
+
+def _corners(where: str, entry: Mapping[str, Any]) -> np.ndarray:
+    box = _value(where, entry, "bbox")
+    try:
+        x, y, width, height = map(float, box)
+    except (TypeError, ValueError):
+        raise refuse(where, f"bbox {box!r}", "give x, y, width and height in pixels") from None
+    return np.array([x, y, x + width, y + height])
+
+
+def _value(where: str, entry: Any, key: str) -> Any:
+    if not isinstance(entry, dict) or key not in entry:
+        raise refuse(where, f"no key {key}", "give a file of COCO's instances")
+    value = entry[key]
+    if isinstance(value, list | dict) and key != "bbox":
+        raise refuse(where, f"{key} {value!r}", "give a number or a name")
+    return value
