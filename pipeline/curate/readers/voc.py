@@ -1,8 +1,8 @@
 """Reads Pascal VOC: an XML file per photo in Annotations/, photos in JPEGImages/.
 
 Options: `annotations` and `images`, folders below the source folder. VOC counts pixels from 1 and includes the last,
-so 1 is taken from xmin and ymin. `truncated` and `occluded` are the flags; `difficult` is none: it speaks of the object's
-recognition, and a difficult object is labelled like any other.
+so 1 is taken from xmin and ymin. `truncated` and `occluded` are the flags; `difficult` is none: it says how hard an
+object is to recognise, and a difficult object is labelled like any other.
 """
 
 import xml.etree.ElementTree as ET
