@@ -35,6 +35,7 @@ Report = Callable[[str, int, int, str], None]  # what is being done, how many ar
 
 _LEAST_SCORE = 0.05  # of a prediction: below it a network with few iterations says nothing
 _NMS = 0.5
+_ALIGNER_ITERATIONS = 2  # of the aligner, for each of the detector's: it is small, and sees a box at a time
 
 
 def cross_check(recipe: Recipe, examined: Examination, folder: Path, stop: StopRequest, report: Report) -> Path:
@@ -135,15 +136,17 @@ def _aligner(recipe: Recipe, material: Material, fold: int, stop: StopRequest, r
     random = np.random.default_rng([recipe.seed, fold])
     background = [background_boxes(part, len(part), random) for part in boxes]
 
+    iterations = _ALIGNER_ITERATIONS * recipe.labels.iterations
+
     def on_step(done: int) -> None:
-        report(f"align fold{fold}", done, recipe.labels.iterations, "")
+        report(f"align fold{fold}", done, iterations, "")
         if stop.is_set:
             raise Interrupted("the networks that are finished are kept; the same command goes on from there")
 
     return train_aligner(
         torch.from_numpy(cut_all(paths, boxes)),
         torch.from_numpy(cut_all(paths, background)),
-        recipe.labels.iterations,
+        iterations,
         recipe.seed + fold,
         on_step,
     )
