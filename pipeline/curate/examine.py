@@ -245,13 +245,18 @@ class _Work:
         """Defects of the labels, by the predictions of networks that did not see them."""
         if predictions is None or not self.recipe.labels.is_asked:
             return
-        scores, box_scores = score_labels(self.decisions, self.sha256, predictions)
+        sides = np.stack([self.box_scores[f"edge_{side}"] for side in SIDES], axis=1)
+        scores, box_scores = score_labels(self.decisions, self.sha256, sides, predictions)
         self.scores |= scores
         self.box_scores |= box_scores
-        for defect in ("merged", "shifted", "missing"):
-            limit = getattr(self.recipe.labels, defect)
-            if limit is not None:
-                self.decisions.limit_images(defect, scores[defect], limit)
+        limits, decisions = self.recipe.labels, self.decisions
+        if limits.merged is not None:
+            decisions.limit_images("merged", scores["merged"], limits.merged)
+        if limits.shifted_band is not None:
+            self.scores["shifted_deviation"] = deviations(scores["shifted"], self.kept)
+            decisions.limit_images("shifted", self.scores["shifted_deviation"], limits.shifted_band)
+        if limits.missing is not None:
+            decisions.limit_images("missing", scores["missing"], limits.missing)
 
     def select(self, backbone: Path | None) -> None:
         """The best, and among them the most diverse."""

@@ -28,6 +28,8 @@ __all__ = ["ImagePredictions", "Predictions", "labels_key", "read_predictions", 
 _SAME_PLACE = 0.1  # IoU: a prediction that touches every label less than this has an object of its own
 _SEPARATE = 0.3  # IoU: predictions that overlap less are of two objects
 _LEAST_SURE = 0.3  # of 1: what is less likely is noise, of which a photo has more than objects
+_UNSEEN = 0.6  # edge support of a side on the border: what a side has in the middle
+_OF_BOXES = ("shift_x", "shift_y", "misplacement", "cleanlab_badloc")
 _INSIDE = 0.8  # of a prediction, for it to lie inside a box
 _COLUMNS = {"labels_key": "VARCHAR", "kind": "VARCHAR", "number": "BIGINT", "class": "BIGINT"}
 _COLUMNS |= dict.fromkeys(("x1", "y1", "x2", "y2", "score", "shift_x", "shift_y", "object"), "DOUBLE")
@@ -57,21 +59,24 @@ def labels_key(photo_sha256: str, boxes: np.ndarray) -> str:
 
 
 def score_labels(
-    decisions: Decisions, sha256: np.ndarray, predictions: Predictions
+    decisions: Decisions, sha256: np.ndarray, edge_support: np.ndarray, predictions: Predictions
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Scores of the kept images, (M,) float64 each, and of their boxes, (N,) float64 each; NaN where none is known.
 
-    shifted: how far the boxes of an image lie beside their objects, in box sides; three quarters of them lie less far.
+    sha256: (M,) object, of the photos. edge_support: (N, 4) float64, of the sides of every box, see `pixels`.
+
+    shifted: how far the boxes of an image lie beside their objects, the mean of the boxes' misplacement.
     missing: share of the image's objects that have no box, 0 to 1; a found object counts with its probability.
     merged: most objects found inside one box that is at least twice as large as each.
     cleanlab_overlooked, cleanlab_badloc, cleanlab_swapped: cleanlab's scores of the same, 1 good to 0 bad, from the
-    detector's predictions alone. Of boxes: shift_x, shift_y, and cleanlab_badloc.
+    detector's predictions alone. Of boxes: shift_x, shift_y, in box sides; misplacement, their larger one, each taken
+    times the root of what the edges across it leave open; cleanlab_badloc.
     """
     annotations = decisions.annotations
     count = len(annotations.image_ids)
     names = ("shifted", "missing", "merged", "cleanlab_overlooked", "cleanlab_badloc", "cleanlab_swapped")
     scores = {name: np.full(count, np.nan) for name in names}
-    box_scores = {name: np.full(len(annotations.row), np.nan) for name in ("shift_x", "shift_y", "cleanlab_badloc")}
+    box_scores = {name: np.full(len(annotations.row), np.nan) for name in _OF_BOXES}
     live = np.flatnonzero(decisions.live)
     judged: list[tuple[int, np.ndarray, ImagePredictions]] = []
     for part in boxes_by_image(annotations.image[live]):
@@ -82,13 +87,27 @@ def score_labels(
             continue
         judged.append((index, rows, said))
         box_scores["shift_x"][rows], box_scores["shift_y"][rows] = said.shifts.T
-        scores["shifted"][index] = np.percentile(np.abs(said.shifts).max(axis=1), 75)
+        box_scores["misplacement"][rows] = _misplacement(said.shifts, edge_support[rows])
+        scores["shifted"][index] = box_scores["misplacement"][rows].mean()
         found, weights = _objects(said)
         scores["missing"][index] = _missing_share(annotations.boxes[rows], found, weights)
         scores["merged"][index] = _merged_count(annotations.boxes[rows], found, weights)
     if judged:
         _add_cleanlab(decisions, judged, scores, box_scores)
     return scores, box_scores
+
+
+def _misplacement(shifts: np.ndarray, edge_support: np.ndarray) -> np.ndarray:
+    """How far boxes lie beside their objects, (n,), by two witnesses: network, (n, 2) shifts, and edges, (n, 4).
+
+    The shift times the root of what the weaker of the two sides across it lacks in support, so that a shift counts for
+    little where good edges speak against it. A side on the border of the photo takes the middle.
+    """
+    across = np.stack(
+        [np.fmin(edge_support[:, 0], edge_support[:, 2]), np.fmin(edge_support[:, 1], edge_support[:, 3])]
+    )
+    open_question = np.sqrt(1 - np.where(np.isnan(across), _UNSEEN, across))
+    return np.asarray((np.abs(shifts) * open_question.T).max(axis=1))
 
 
 def _objects(said: ImagePredictions) -> tuple[np.ndarray, np.ndarray]:

@@ -112,13 +112,13 @@ class LabelLimits(_Part):
     """What is judged from the predictions of networks that never saw the photo; see `skylight curate --cross-check`.
 
     Attributes:
-        shifted: most, in box sides, that three quarters of the boxes of an image may lie beside their objects.
+        shifted_band: k of median + k·MAD on how far the boxes of an image lie beside their objects.
         missing: most, of the objects of an image, that may have no box.
         merged: most objects that may be found inside one box.
         folds, iterations, size: how many networks, how long each is trained, on which input.
     """
 
-    shifted: float | None = Field(default=None, gt=0)
+    shifted_band: float | None = Field(default=None, gt=0)
     missing: float | None = Field(default=None, gt=0, lt=1)
     merged: float | None = Field(default=None, ge=1)
     folds: int = Field(default=3, ge=2, le=20)
@@ -128,11 +128,11 @@ class LabelLimits(_Part):
     @property
     def is_asked(self) -> bool:
         """Whether any limit is given."""
-        return (self.shifted, self.missing, self.merged) != (None, None, None)
+        return (self.shifted_band, self.missing, self.merged) != (None, None, None)
 
     def without_limits(self) -> "LabelLimits":
         """The same, judging nothing: what is to be judged must not depend on the judgement."""
-        return self.model_copy(update={"shifted": None, "missing": None, "merged": None})
+        return self.model_copy(update={"shifted_band": None, "missing": None, "merged": None})
 
 
 class Selection(_Part):

@@ -27,7 +27,7 @@ def _recipe(**keys: object) -> Recipe:
             "source": {"format": "open-images"},
             "classes": ["Sash window", "Casement window", "Round window", "Arched window", "Shop window"],
             "merge_as": "Window",
-            "labels": {"folds": 2, "iterations": 6, "size": 64, "shifted": 0.2, "missing": 0.5},
+            "labels": {"folds": 2, "iterations": 6, "size": 64, "shifted_band": 9, "missing": 0.5},
         }
         | keys
     )

@@ -38,7 +38,7 @@ def test_datasets_is_no_python_package() -> None:
         (GOOD + "limits: {overlap: 2}\n", ["limits.overlap", "found 2", "less than or equal to 1"]),
         (GOOD + "limits: {boxes_per_image: [5, 2]}\n", ["limits.boxes_per_image", "fewest and most"]),
         (GOOD + "pixels: {near_duplicates: merge}\n", ["pixels.near_duplicates", "'merge'", "'drop'"]),
-        (GOOD + "labels: {shift: 1}\n", ["labels.shift", "unknown key", "shifted, missing, merged"]),
+        (GOOD + "labels: {shift: 1}\n", ["labels.shift", "unknown key", "shifted_band, missing, merged"]),
         (GOOD + "select: {pool: 3}\n", ["select.images", "missing"]),
         (GOOD.replace("name: a", "name: A/b"), ["name", "'A/b'", "[a-z0-9-]*"]),
         ("name: [a\n", ["not YAML", ":2:"]),

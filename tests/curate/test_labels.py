@@ -41,10 +41,13 @@ def _said(
     )
 
 
-def _scores(tmp_path: Path, boxes: list[Box], said: ImagePredictions) -> dict[str, float]:
+def _scores(tmp_path: Path, boxes: list[Box], said: ImagePredictions, edges: float = 0.5) -> dict[str, float]:
     decisions = _decided(tmp_path, {"a": boxes})
     found, _ = score_labels(
-        decisions, np.array(["photo"], dtype=object), {labels_key("photo", np.array(boxes, dtype=np.float64)): said}
+        decisions,
+        np.array(["photo"], dtype=object),
+        np.full((len(boxes), 4), edges),
+        {labels_key("photo", np.array(boxes, dtype=np.float64)): said},
     )
     return {name: float(values[0]) for name, values in found.items()}
 
@@ -65,9 +68,11 @@ def test_objects_without_a_box_are_missing_in_their_share_and_each_counts_once(t
     assert doubted["missing"] == 0
 
 
-def test_shifted_is_what_three_quarters_of_the_boxes_stay_below(tmp_path: Path) -> None:
-    assert _scores(tmp_path / "a", BOXES, _said([(0, 0), (0, 0), (0, 0), (0.3, 0)], BOXES))["shifted"] < 0.1
-    assert _scores(tmp_path / "b", BOXES, _said([(0, 0), (0, -0.2), (0.2, 0), (0.3, 0)], BOXES))["shifted"] > 0.2
+def test_shifted_is_the_mean_of_what_network_and_edges_agree_on(tmp_path: Path) -> None:
+    said = _said([(0, 0), (0, -0.2), (0.2, 0.1), (0.4, 0)], BOXES)
+    assert _scores(tmp_path / "a", BOXES, said, edges=0.5)["shifted"] == pytest.approx(0.2 * np.sqrt(0.5))
+    assert _scores(tmp_path / "b", BOXES, said, edges=0.99)["shifted"] == pytest.approx(0.2 * 0.1)
+    assert _scores(tmp_path / "c", BOXES, said, edges=np.nan)["shifted"] == pytest.approx(0.2 * np.sqrt(0.4))
 
 
 def test_merged_counts_the_objects_inside_one_box(tmp_path: Path) -> None:
@@ -82,7 +87,7 @@ def test_predictions_for_other_boxes_or_another_photo_say_nothing(tmp_path: Path
         labels_key("one", np.array(BOXES)): _said([(0, 0)] * 4, BOXES),  # boxes of b with the photo of a
         labels_key("two", np.array(BOXES[:2])): _said([(0, 0)] * 2, BOXES),
     }
-    scores, box_scores = score_labels(decisions, np.array(["one", "two"], dtype=object), stale)
+    scores, box_scores = score_labels(decisions, np.array(["one", "two"], dtype=object), np.full((6, 4), 0.5), stale)
     assert all(np.isnan(values).all() for values in [*scores.values(), *box_scores.values()])
 
 
