@@ -39,8 +39,9 @@ def test_further_columns_windows_line_ends_and_byte_order_mark_are_read(tmp_path
 
 
 BAD_ROWS = {
-    "five words": ("a,xclick,/x/window,1,0.5", ["found 5"]),
-    "too many": (row("a") + ",0", ["found 14"]),
+    "five words": ("a,xclick,/x/window,1,0.5", ["5 values"]),
+    "lone quote": (row("a").replace("xclick", '"xclick').replace(",1,", ",x,", 1), ["Confidence is x"]),
+    "too many": (row("a") + ",0", ["14 values"]),
     "no number": (row("a").replace("0.1", "left"), ["XMin is left", "number"]),
     "nothing": (row("a").replace("0.1", ""), ["XMin is empty", "number"]),
     "nan": (row("a").replace("0.1", "NaN"), ["XMin is NaN", "number"]),
@@ -77,7 +78,7 @@ BAD_FILES = {
     "header only": (HEADER + "\n", ["no boxes"]),
     "empty": ("", ["line 1", "no column ImageID"]),
     "blank line": ("\n".join([HEADER, row("a"), "", row("b")]), ["blank line"]),
-    "truncated": ("\n".join([HEADER, row("a"), row("b")[:-7]]), ["line 3", "found 10"]),
+    "truncated": ("\n".join([HEADER, row("a"), row("b")[:-7]]), ["line 3", "10 values"]),
 }
 
 
@@ -108,12 +109,30 @@ def test_folder_that_is_missing_empty_or_incomplete_is_refused(tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("", "no classes"), ("/x/window\n", "line 1: 1 values"), ("/a,A\n/b,A\n", "line 2: name 'A' a second time")],
+    [
+        ("", "no classes"),
+        ("/x/window\n", "line 1: 1 values"),
+        ("/a,A\n/b,A\n", "line 2: name 'A' a second time"),
+        ("/a,\0\n", "zero byte"),
+    ],
 )
 def test_bad_class_list_is_refused(tmp_path: Path, text: str, words: str) -> None:
     source = draw_source(tmp_path / "source", GOOD)
     (source / "metadata" / "classes.csv").write_text(text)
     with pytest.raises(UserError, match=words):
+        read_open_images(source)
+
+
+def test_signs_of_patterns_windows_line_ends_and_a_folder_that_looks_like_a_photo(tmp_path: Path) -> None:
+    source = draw_source(tmp_path / "a[b]*?", GOOD)
+    (source / "data" / "folder.jpg").mkdir()
+    csv_file = source / "labels" / "detections.csv"
+    csv_file.write_bytes(csv_file.read_bytes().replace(b"\n", b"\r\n") + b"\r\n\n")
+    found = read_open_images(source)
+    assert len(found.row) == len(GOOD)
+    (source / "metadata" / "classes.csv").unlink()
+    (source / "metadata" / "classes.csv").mkdir()
+    with pytest.raises(UserError, match=r"classes\.csv: no such file"):
         read_open_images(source)
 
 

@@ -119,41 +119,31 @@ def _read_header(path: Path) -> list[str]:
 def _load_text(connection: Any, path: Path, header: list[str], only: Sequence[str] | None) -> None:
     """Table `lines`: values as text with the line number they came from; a row of another length is refused.
 
-    One pass over the file. Quotes mean nothing in it, so that a lone one cannot swallow lines.
+    One pass over the file, by whole lines: only those that hold a wanted label are taken apart, which is twice as fast
+    as taking apart all. Quotes mean nothing, so that a lone one cannot swallow lines.
     """
-    wanted = "" if only is None else f"WHERE LabelName IN ({', '.join(map(_quoted, only))})"
+    wanted = "" if only is None else "WHERE " + " OR ".join(f"contains(line, {_quoted(f',{one},')})" for one in only)
     connection.execute(
-        f"CREATE TABLE lines AS SELECT row, {', '.join(COLUMNS)} FROM (SELECT row_number() OVER () + 1 AS row, * "
-        "FROM read_csv(?, auto_detect=false, header=true, delim=',', quote='', escape='', columns=?, "
-        f"store_rejects=true)) {wanted}",
-        [glob.escape(str(path)), dict.fromkeys(header, "VARCHAR")],
+        "CREATE TABLE whole AS SELECT row, string_split(rtrim(line, chr(13)), ',') AS parts FROM ("
+        "SELECT row_number() OVER () + 1 AS row, coalesce(line, '') AS line FROM read_csv(?, auto_detect=false, "
+        f"header=false, skip=1, delim=chr(1), quote='', escape='', strict_mode=false, columns={{'line': 'VARCHAR'}})) {wanted}",
+        [glob.escape(str(path))],
     )
-    rejected = connection.execute("SELECT line, error_message FROM reject_errors ORDER BY line LIMIT 1").fetchall()
-    for line, reason in rejected:
-        message = reason.replace("Expected Number of Columns:", "expected columns").replace("Found:", "found")
-        raise refuse(f"{path} line {line}", message.strip(" ."), f"give {len(header)} values separated by commas")
-    ((rows,),) = connection.execute("SELECT count(*) FROM lines").fetchall()
-    if only is not None:
-        return
-    if not rows:
+    ((rows, last),) = connection.execute("SELECT count(*), max(row) FROM whole WHERE parts <> ['']").fetchall()
+    if only is None and not rows:
         raise refuse(path, "no boxes", "give one row per box below the header")
-    if rows + 1 != _count_lines(path):  # DuckDB skips blank lines, and every later line number would be wrong
-        raise refuse(path, "a blank line", "give one box per line")
+    wrong = "SELECT row, parts FROM whole WHERE len(parts) <> ? AND row <= ? ORDER BY row LIMIT 1"
+    for row, parts in connection.execute(wrong, [len(header), last or 0]).fetchall():
+        found = "a blank line" if parts == [""] else f"{len(parts)} values"
+        raise refuse(f"{path} line {row}", found, f"give {len(header)} values separated by commas, as the header has")
+    values = ", ".join(f"parts[{header.index(name) + 1}] AS {name}" for name in COLUMNS)
+    labels = "" if only is None else f" AND LabelName IN ({', '.join(map(_quoted, only))})"
+    connection.execute(f"CREATE TABLE lines AS SELECT row, {values} FROM whole WHERE row <= ?{labels}", [last or 0])
+    connection.execute("DROP TABLE whole")
 
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
-
-
-def _count_lines(path: Path) -> int:
-    """Lines of the file, blank ones at its end not counted."""
-    count, tail = 0, b""
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            count += block.count(b"\n")
-            tail = (tail + block)[-64:]
-    blank = tail[len(tail.rstrip(b"\r\n")) :].count(b"\n")
-    return count - blank + 1
 
 
 def _refuse_bad_value(connection: Any, path: Path) -> None:
