@@ -129,7 +129,8 @@ def add_flight(path: Path, log_file: Path, video: Path | None, frames: int, work
 
     video: what the flight log is about, where it lies no longer where the log says.
     """
-    from pipeline.curate.flights import pick_frames, read_flight_log, write_flight_source
+    from pipeline.curate.flightlog import read_flight_log
+    from pipeline.curate.flights import pick_frames, write_flight_source
 
     recipe = read_recipe(path)
     log = read_flight_log(log_file)

