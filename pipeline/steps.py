@@ -228,4 +228,8 @@ def curation_text(summary: CurationSummary) -> str:
     lines = [f"{summary.root}" + (" (up to date)" if summary.up_to_date else "")]
     lines += [f"  {row.rule:32} {row.images:7} images {row.boxes:8} boxes" for row in summary.remaining]
     lines += [f"  {name:32} {count.images:7} images {count.boxes:8} boxes" for name, count in summary.splits.items()]
+    if summary.fetch_failures:
+        lines.append(f"  {summary.fetch_failures} photos could not be fetched; running again tries them again")
+    if summary.unjudged:
+        lines.append(f"  the labels of {summary.unjudged} images are not cross-checked yet; add --cross-check")
     return "\n".join(lines)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -28,6 +29,7 @@ from pipeline.photos import photo_size, read_rgb
 __all__ = ["Examination", "Fetcher", "Progress", "examine"]
 
 Progress = Callable[[str, int, int], None]  # what is being done, how many are done, out of how many
+_Result = TypeVar("_Result")
 Fetcher = Callable[[Mapping[str, str]], tuple[Mapping[str, Path], Mapping[str, str]]]  # to photos, and to failures
 
 
@@ -39,6 +41,7 @@ class Examination:
     where there is none. sizes: (M, 2) float64, NaN where unknown. scores: (M,) float64 each, box_scores: (N,) float64
     each, NaN where nothing was measured. cluster: (M,) int64, the first image among those that show nearly the same.
     nearest: (M,) int64, bits to the most similar other photo. split: (M,) int64. failed: why, by image id.
+    unjudged: how many images with boxes the recipe wants cross-checked and nobody did, as they are now.
     """
 
     decisions: Decisions
@@ -50,6 +53,7 @@ class Examination:
     nearest: np.ndarray
     split: np.ndarray
     failed: Mapping[str, str]
+    unjudged: int
 
 
 def examine(
@@ -97,6 +101,7 @@ def examine(
         work.nearest,
         split,
         work.failed,
+        work.unjudged,
     )
 
 
@@ -121,6 +126,7 @@ class _Work:
         self.hashes = np.zeros(count, dtype=np.uint64)
         self.cluster, self.nearest = np.arange(count), np.full(count, 64)
         self.failed: Mapping[str, str] = {}
+        self.unjudged = 0
 
     @property
     def paths(self) -> Sequence[Path | None]:
@@ -171,12 +177,10 @@ class _Work:
         All of them, so that recipes over the same photos agree about what resembles what.
         """
         there = [index for index, path in enumerate(self.paths) if path is not None]
-        with ThreadPoolExecutor() as pool:
-            for done, (index, sha256) in enumerate(
-                zip(there, pool.map(lambda index: file_sha256(self.path(index)), there), strict=True), start=1
-            ):
-                self.sha256[index] = sha256
-                self.report("hash", done, len(there))
+        hashed = _in_threads(lambda index: file_sha256(self.path(index)), there)
+        for done, (index, sha256) in enumerate(hashed, start=1):
+            self.sha256[index] = sha256
+            self.report("hash", done, len(there))
         keys = {index: cache_key("phash-1", self.sha256[index]) for index in there}
 
         def bits(index: int) -> np.ndarray:
@@ -243,12 +247,17 @@ class _Work:
 
     def judge_labels(self, predictions: Predictions | None) -> None:
         """Defects of the labels, by the predictions of networks that did not see them."""
-        if predictions is None or not self.recipe.labels.is_asked:
+        if not self.recipe.labels.is_asked:
+            return
+        has_boxes = self.decisions.per_image(self.decisions.live) > 0
+        if predictions is None:
+            self.unjudged = int((self.kept & has_boxes).sum())
             return
         sides = np.stack([self.box_scores[f"edge_{side}"] for side in SIDES], axis=1)
         scores, box_scores = score_labels(self.decisions, self.sha256, sides, predictions)
         self.scores |= scores
         self.box_scores |= box_scores
+        self.unjudged = int((self.kept & has_boxes & np.isnan(scores["missing"])).sum())
         limits, decisions = self.recipe.labels, self.decisions
         if limits.merged is not None:
             decisions.limit_images("merged", scores["merged"], limits.merged)
@@ -308,14 +317,22 @@ class _Work:
         yield from ((index, known[key]) for index, key in keys.items() if key in known)
         missing = [index for index, key in keys.items() if key not in known]
         done = len(keys) - len(missing)
-        with ThreadPoolExecutor() as pool:
-            for index, value in zip(missing, pool.map(measure, missing), strict=True):
-                self.cache.put(keys[index], value)
-                done += 1
-                self.report(stage, done, len(keys))
-                yield index, value
+        for index, value in _in_threads(measure, missing):
+            self.cache.put(keys[index], value)
+            done += 1
+            self.report(stage, done, len(keys))
+            yield index, value
         if not missing and keys:
             self.report(stage, done, len(keys))
+
+
+def _in_threads(work: Callable[[int], _Result], items: Sequence[int]) -> Iterator[tuple[int, _Result]]:
+    """Each item with what `work` makes of it, in order; who stops listening stops the work."""
+    pool = ThreadPoolExecutor()
+    try:
+        yield from zip(items, pool.map(work, items), strict=True)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _mean_of_weakest(sides: np.ndarray) -> float:

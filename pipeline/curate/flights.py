@@ -19,6 +19,7 @@ from pipeline.curate.flightlog import FlightFrame, FlightLog
 from pipeline.curate.review import Candidate
 from pipeline.errors import refuse
 from pipeline.files import new_folder, write_bytes, write_text
+from pipeline.yolo_folder import yolo_rows
 
 __all__ = [
     "REASONS",
@@ -324,18 +325,17 @@ def write_flight_source(
         (part / "labels").mkdir()
         candidates = extract_frames(picked, source, part / "images", name, progress)
         for candidate in candidates:
-            write_text(part / "labels" / f"{candidate.image_id}.txt", _yolo_rows(candidate, log.classes))
+            write_text(part / "labels" / f"{candidate.image_id}.txt", _label_rows(candidate, log.classes))
         about = {"train": "images", "names": dict(enumerate(log.classes))}
         write_text(part / "data.yaml", yaml.safe_dump(about, sort_keys=False, allow_unicode=True))
         _write_picked(part / _PICKED_NAME, log, picked, candidates)
     return [replace(candidate, path=folder / "images" / candidate.path.name) for candidate in candidates]
 
 
-def _yolo_rows(candidate: Candidate, classes: Sequence[str]) -> str:
-    x1, y1, x2, y2 = candidate.boxes.T
-    columns = zip(candidate.labels, (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1, strict=True)
-    rows = [(classes.index(label), cx, cy, w, h) for label, cx, cy, w, h in columns if w > 0 and h > 0]
-    return "".join(f"{index} {cx:.7f} {cy:.7f} {w:.7f} {h:.7f}\n" for index, cx, cy, w, h in rows)
+def _label_rows(candidate: Candidate, classes: Sequence[str]) -> str:
+    has_area = (candidate.boxes[:, 2:] > candidate.boxes[:, :2]).all(axis=1)
+    labels = np.array([classes.index(label) for label in candidate.labels], dtype=np.int64)
+    return yolo_rows(candidate.boxes[has_area], labels[has_area])
 
 
 def _write_picked(path: Path, log: FlightLog, picked: Sequence[PickedFrame], candidates: Sequence[Candidate]) -> None:

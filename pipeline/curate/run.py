@@ -73,6 +73,7 @@ class CurationSummary:
     splits: dict[str, SplitCount]
     near_duplicates: int  # selected photos that resemble another photo of the source
     fetch_failures: int
+    unjudged: int  # images that the recipe wants cross-checked and nobody did, as they are now
     content_hash: str
     up_to_date: bool
     seconds: float
@@ -102,6 +103,7 @@ def curate(recipe: Recipe, inputs: Inputs, out: Path, report: Progress | None = 
         splits={split: SplitCount(**counts) for split, counts in known["splits"].items()},
         near_duplicates=known["near_duplicates"],
         fetch_failures=len(examined.failed),
+        unjudged=examined.unjudged,
         content_hash=known["content_hash"],
         up_to_date=is_up_to_date,
         seconds=time.perf_counter() - started,

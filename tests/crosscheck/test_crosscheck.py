@@ -106,7 +106,9 @@ def test_predictions_make_columns_and_rules_of_the_set(examined: Examination, fr
     assert {"shifted", "missing"} <= {step.rule for step in found.decisions.remaining}
     assert np.isfinite(found.scores["missing"][found.decisions.images.kept]).all()
     without = curate(_recipe(), Inputs(fronts), tmp_path / "set")
-    assert curate(_recipe(), Inputs(fronts, predictions=path), tmp_path / "set").up_to_date is False
+    judged = curate(_recipe(), Inputs(fronts, predictions=path), tmp_path / "set")
+    assert not judged.up_to_date
+    assert (without.unjudged, judged.unjudged) == (without.remaining[-1].images, 0)
     assert without.remaining[-1].rule not in ("shifted", "missing")
 
 
