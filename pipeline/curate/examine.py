@@ -33,7 +33,7 @@ _Result = TypeVar("_Result")
 Fetcher = Callable[[Mapping[str, str]], tuple[Mapping[str, Path], Mapping[str, str]]]  # to photos, and to failures
 
 
-@dataclass
+@dataclass(frozen=True)
 class Examination:
     """What is known of every image and box when the last rule has spoken.
 
@@ -92,16 +92,16 @@ def examine(
     work.decisions.finish()
     split = assign_splits(work.cluster, annotations.image_ids, work.decisions.images.kept, recipe.split, recipe.seed)
     return Examination(
-        work.decisions,
-        work.sha256,
-        work.sizes,
-        work.scores,
-        work.box_scores,
-        work.cluster,
-        work.nearest,
-        split,
-        work.failed,
-        work.unjudged,
+        decisions=work.decisions,
+        sha256=work.sha256,
+        sizes=work.sizes,
+        scores=work.scores,
+        box_scores=work.box_scores,
+        cluster=work.cluster,
+        nearest=work.nearest,
+        split=split,
+        failed=work.failed,
+        unjudged=work.unjudged,
     )
 
 

@@ -13,10 +13,15 @@ import numpy as np
 from pipeline.curate.annotations import Annotations, joined
 from pipeline.curate.decisions import Remaining
 from pipeline.curate.examine import Examination, Fetcher, Progress, examine
+from pipeline.curate.fetch import fetch_photos
 from pipeline.curate.flights import unreviewed_ids
 from pipeline.curate.labels import read_predictions
 from pipeline.curate.ledger import write_ledger
-from pipeline.curate.overrides import read_overrides
+from pipeline.curate.official import IMAGES_URL, ensure_official, local_official
+from pipeline.curate.overrides import read_overrides, verdicts_of
+from pipeline.curate.readers import read_source
+from pipeline.curate.readers.common import only_options
+from pipeline.curate.readers.open_images_v7 import read_official
 from pipeline.curate.recipe import Recipe
 from pipeline.curate.scorecache import ScoreCache
 from pipeline.curated import (
@@ -114,8 +119,7 @@ def examine_source(recipe: Recipe, inputs: Inputs, report: Progress) -> Examinat
     """Read the source and take it through every rule; nothing is written but the cache."""
     annotations = joined([_read(recipe, inputs, report), *(_read_flight(recipe, folder) for folder in inputs.flights)])
     drafts = frozenset(image_id for folder in inputs.flights for image_id in unreviewed_ids(folder))
-    overrides = read_overrides(inputs.overrides) if inputs.overrides is not None else {}
-    said = {image_id: override.verdict for image_id, override in overrides.items()}
+    said = verdicts_of(read_overrides(inputs.overrides)) if inputs.overrides is not None else {}
     fetch = _fetcher(recipe, inputs.cache, report)
     path = inputs.predictions
     predictions = read_predictions(path) if path is not None and path.is_file() else None
@@ -125,30 +129,32 @@ def examine_source(recipe: Recipe, inputs: Inputs, report: Progress) -> Examinat
 
 
 def _read(recipe: Recipe, inputs: Inputs, report: Progress) -> Annotations:
-    folder = inputs.source or recipe.source.path
-    if recipe.source.format == "open-images-v7":
-        from pipeline.curate.official import ensure_official, local_official
-        from pipeline.curate.readers.open_images_v7 import read_official
-
-        wanted = (*recipe.classes, *recipe.exclude_images_with)
-        if folder is not None:
-            return read_official(local_official(folder, recipe.source.subsets), wanted)
-        assert inputs.cache is not None
-        files = ensure_official(inputs.cache, recipe.source.subsets, recipe.source.options.get("annotations_url"))
-        return read_official(files, wanted)
+    source = recipe.source
+    folder = inputs.source or source.path
+    if source.format == "open-images-v7":
+        return _read_official(recipe, folder, inputs.cache, report)
     if folder is None:
         raise refuse(
             f"recipe {recipe.name}", "no source folder", "give its path in the experiment or on the command line"
         )
-    from pipeline.curate.readers import read_source
+    return read_source(source.format, folder, source.options)
 
-    return read_source(recipe.source.format, folder, recipe.source.options)
+
+def _read_official(recipe: Recipe, folder: Path | None, cache: Path | None, report: Progress) -> Annotations:
+    """The official box files: from `folder`, or downloaded into the cache."""
+    source = recipe.source
+    only_options(source.options, ("annotations_url", "photos_url"), source.format)
+    if folder is not None:
+        files = local_official(folder, source.subsets)
+    elif cache is not None:
+        files = ensure_official(cache, source.subsets, source.options.get("annotations_url"), report)
+    else:
+        raise refuse(f"recipe {recipe.name}", "no cache to download to", "give one, or the folder of the box files")
+    return read_official(files, (*recipe.classes, *recipe.exclude_images_with))
 
 
 def _read_flight(recipe: Recipe, folder: Path) -> Annotations:
     """Frames of a flight; a class of the curated set is the recipe's class that it was made of."""
-    from pipeline.curate.readers import read_source
-
     flight = read_source("yolo", folder, {})
     of_source = dict(zip(recipe.output_classes, recipe.classes, strict=False))
     names = tuple(name if name in recipe.classes else of_source.get(name, name) for name in flight.class_names)
@@ -161,9 +167,6 @@ def _fetcher(recipe: Recipe, cache: Path | None, report: Progress) -> Fetcher | 
         return None
 
     def fetch(wanted: Mapping[str, str]) -> tuple[Mapping[str, Path], Mapping[str, str]]:
-        from pipeline.curate.fetch import fetch_photos
-        from pipeline.curate.official import IMAGES_URL
-
         url = recipe.source.options.get("photos_url", IMAGES_URL)
         with stop_on_signals() as stop:
             fetched = fetch_photos(
