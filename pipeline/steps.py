@@ -25,7 +25,7 @@ from pipeline.progress import Bars
 from pipeline.report.plots import plot_ap
 from pipeline.report.table import Arm, arms_of_stage, table_text
 from pipeline.train.loop import Step
-from pipeline.train.stages import PlannedTrial, Workspace, plan_trials, require_current, run_trials, set_folder
+from pipeline.train.stages import PlannedTrial, Workspace, plan_trials, require_current, run_trials
 
 __all__ = [
     "curate_recipe",
@@ -46,16 +46,20 @@ def recipes_of(file: Path, source: Path | None) -> list[tuple[Path, Path | None]
         return [(file, source)]
     if source is not None:
         raise refuse("--source", f"{file} is an experiment", "its key data names the source of every recipe")
-    return [(entry.recipe, entry.source) for entry in read_experiment(file).data.values() if entry.recipe is not None]
+    return _recipes_in(read_experiment(file))
+
+
+def _recipes_in(experiment: Experiment) -> list[tuple[Path, Path | None]]:
+    """Recipes and sources; a set that is given by its path is read, so that what is wrong with it shows now."""
+    for entry in experiment.data.values():
+        if entry.path is not None:
+            read_curated_set(entry.path)
+    return [(entry.recipe, entry.source) for entry in experiment.data.values() if entry.recipe is not None]
 
 
 def curate_sets(experiment: Experiment, workspace: Workspace, bars: Bars) -> list[CurationSummary]:
-    """Make every set that has a recipe; a set that is given by its path is read, so that what is wrong shows now."""
-    for source in experiment.data.values():
-        if source.recipe is None:
-            read_curated_set(set_folder(source, workspace))
-    recipes = [(source.recipe, source.source) for source in experiment.data.values() if source.recipe is not None]
-    return run_curation(recipes, workspace, bars)
+    """Make every set that has a recipe."""
+    return run_curation(_recipes_in(experiment), workspace, bars)
 
 
 def run_curation(

@@ -27,6 +27,7 @@ __all__ = ["explain", "write_ledger"]
 _ABOUT = ("image_id", "file", "row", "kind", "label", "rule", "kept", "value", "threshold")
 _MORE = ("override", "overruled", "strain", "cluster", "similar_bits", "split", "annotator", "confidence")
 _FIXED = _ABOUT + _MORE
+_ALIKE = 10  # bits of 64: from here on a similar photo is worth a line
 _NUMBERS = ("value", "threshold", "strain", "confidence")
 
 
@@ -147,8 +148,9 @@ def explain(root: Path, image_id: str) -> str:
     if image.get("override"):
         instead = f"; {image['overruled']} would have dropped it" if image.get("overruled") else ""
         lines.append(f"  a person said {image['override']}{instead}")
-    if image.get("cluster") not in (None, image_id) or (image.get("similar_bits") or 64) <= 10:
-        lines.append(f"  like {image['cluster']}: the most similar other photo differs in {image['similar_bits']} bits")
+    bits = image.get("similar_bits")
+    if image.get("cluster") not in (None, image_id) or (bits is not None and bits <= _ALIKE):
+        lines.append(f"  like {image['cluster']}: the most similar other photo differs in {bits} bits")
     lines += _scores(image, "  ")
     for box in boxes:
         lines.append(f"  {box['label']}, {box['file']} line {box['row']}: {_verdict(box)}")

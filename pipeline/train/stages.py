@@ -22,7 +22,7 @@ from pipeline.train.freeze import check_freeze
 from pipeline.train.loop import Step, train_trial
 from pipeline.train.trial import TrialFolder, TrialResult, TrialSettings
 
-__all__ = ["PlannedTrial", "Workspace", "plan_trials", "require_current", "run_trials", "set_folder"]
+__all__ = ["PlannedTrial", "Workspace", "plan_trials", "require_current", "run_trials"]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class PlannedTrial:
         return f"{self.stage.name}/{self.folder.root.name}"
 
 
-def set_folder(source: DataSource, workspace: Workspace) -> Path:
+def _set_folder(source: DataSource, workspace: Workspace) -> Path:
     """Where the curated set of `source` lies, or will."""
     if source.path is not None:
         return source.path
@@ -167,7 +167,7 @@ def _data_hash(data: CuratedSet) -> str:
 
 
 def _read_set(key: str, source: DataSource, workspace: Workspace) -> CuratedSet:
-    folder = set_folder(source, workspace)
+    folder = _set_folder(source, workspace)
     if not folder.exists():
         raise refuse(folder, f"the set of data {key} is not there", "run skylight curate with this experiment first")
     return read_curated_set(folder)
