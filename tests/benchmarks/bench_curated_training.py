@@ -41,8 +41,8 @@ def main() -> None:
     parser.add_argument(
         "--root", type=Path, default=Path("defects"), help="where bench_defects.py left its cross-check"
     )
-    parser.add_argument("--iterations", type=int, default=600)
-    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--iterations", type=int, default=400)
+    parser.add_argument("--size", type=int, default=160)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "curated_training.json")
     options = parser.parse_args()
