@@ -117,6 +117,8 @@ def cross_check_recipe(path: Path, source: Path | None, workspace: Workspace, ba
     from pipeline.crosscheck import cross_check
 
     recipe = read_recipe(path)
+    if not recipe.labels.is_asked:
+        raise refuse(f"{path}: labels", "no limit", "give shifted_band, missing or merged, or leave out --cross-check")
     inputs = curation_inputs(path, recipe, source, workspace)
     unchecked = recipe.model_copy(update={"labels": recipe.labels.without_limits(), "select": None})
     examined = examine_source(unchecked, replace(inputs, predictions=None), _reporter(recipe, bars))

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from drawn import Skylight, assert_refused
 
 from pipeline.crosscheck import cross_check
 from pipeline.crosscheck.aligner import judge, train_aligner
@@ -166,3 +167,10 @@ def test_the_aligner_says_how_far_a_box_lies_beside_its_object_and_whether_there
     assert np.corrcoef(answers[:, 1], shifts[:, 1])[0, 1] > 0.8
     assert np.abs(judge(network, aligned[:64])[:, :2]).mean() < 0.1
     assert answers[:, 4].mean() > judge(network, noise[:64])[:, 4].mean() + 2
+
+
+def test_a_recipe_that_would_make_nothing_of_it_is_refused(tmp_path: Path, skylight: Skylight) -> None:
+    (tmp_path / "a.yaml").write_text("name: a\nlicence: CC0-1.0\nsource: {format: open-images}\nclasses: [Window]\n")
+    done = skylight("curate", tmp_path / "a.yaml", "--source", tmp_path, "--root", tmp_path, "--cross-check")
+    assert_refused(done, "a.yaml: labels: no limit", "shifted_band")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.yaml"]
