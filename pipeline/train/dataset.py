@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from deploy.resize import Placement, boxes_to_network, resize_image
 from pipeline.curated import LabelledImage
-from pipeline.photos import read_rgb
+from pipeline.errors import refuse
 
 __all__ = ["ImageTensors", "load_images"]
 
@@ -37,10 +39,10 @@ class ImageTensors:
 
 
 def load_images(sources: Sequence[LabelledImage], width: int, height: int, resize: str) -> ImageTensors:
-    """Decode and resize every picture, as the drone would; one that cannot be decoded to its end is an error."""
+    """Decode and resize every picture, as the drone would; a picture that cannot be decoded is an error."""
 
     def load(source: LabelledImage) -> tuple[np.ndarray, Placement]:
-        return resize_image(read_rgb(source.path), width, height, resize)
+        return resize_image(_read_rgb(source.path), width, height, resize)
 
     with ThreadPoolExecutor() as pool:
         loaded = list(pool.map(load, sources))
@@ -53,3 +55,10 @@ def load_images(sources: Sequence[LabelledImage], width: int, height: int, resiz
         truth[index, : len(rows), :4] = torch.from_numpy(rows)
         truth[index, : len(rows), 4] = torch.from_numpy(source.classes).float()
     return ImageTensors(images, truth, tuple(placement for _, placement in loaded), tuple(sources))
+
+
+def _read_rgb(path: Path) -> np.ndarray:
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise refuse(path, "cannot be decoded as a picture", "replace or remove it, with its label")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

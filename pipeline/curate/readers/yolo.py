@@ -1,8 +1,7 @@
 """Reads photos with YOLO labels: a folder with data.yaml, or images/ and labels/ with classes.txt as labelImg writes.
 
 All splits of data.yaml are read together, since curating splits anew. Options: `classes`, names separated by commas in
-the order of their numbers, for a folder that has neither file; where there is one, the file counts. A label file whose
-photo is not there means nothing.
+the order of their numbers, for a folder that has neither file.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.curate.annotations import Annotations
-from pipeline.curate.readers.common import NewBox, collected, existing_folder, shown
+from pipeline.curate.readers.common import NewBox, collected, existing_folder
 from pipeline.errors import refuse
 from pipeline.photos import photo_size
 from pipeline.yolo_folder import label_path, photos_in, read_label, read_layout
@@ -51,33 +50,18 @@ def _layout(folder: Path, options: Mapping[str, str]) -> tuple[list[Path], tuple
     if not photos:
         raise refuse(folder / "images", "no photos", "put the photos there, and their labels in labels/")
     names, about = _names(folder, options)
-    return photos, names, about
+    return photos, tuple(names), about
 
 
-def _names(folder: Path, options: Mapping[str, str]) -> tuple[tuple[str, ...], list[Path]]:
+def _names(folder: Path, options: Mapping[str, str]) -> tuple[Sequence[str], list[Path]]:
+    if "classes" in options:
+        return [name.strip() for name in options["classes"].split(",")], []
     for path in (folder / "classes.txt", folder / "labels" / "classes.txt"):
         if path.is_file():
-            try:
-                lines = path.read_text(encoding="utf-8-sig").rstrip().split("\n")
-            except UnicodeDecodeError:
-                raise refuse(path, "not UTF-8 text", "give a class name per line") from None
-            return _checked(lines, str(path)), [path]
-    if "classes" in options:
-        return _checked(options["classes"].split(","), "source.options: classes"), []
+            return [name.strip() for name in path.read_text(encoding="utf-8").splitlines() if name.strip()], [path]
     raise refuse(
         folder, "neither data.yaml nor classes.txt", "add classes.txt with a name per line, or give the option classes"
     )
-
-
-def _checked(names: Sequence[str], where: str) -> tuple[str, ...]:
-    """The names, whose places are the numbers in the labels: none empty, none twice."""
-    names = [name.strip() for name in names]
-    for number, name in enumerate(names):
-        if not name:
-            raise refuse(where, f"no name for class {number}", "give every class a name, in the order of their numbers")
-        if name in names[:number]:
-            raise refuse(where, f"{shown(name)} is there twice", "give every class its own name")
-    return tuple(names)
 
 
 def _lines(path: Path) -> list[int]:
