@@ -254,6 +254,20 @@ def test_own_photos_with_yolo_labels(shared_data: Path) -> None:
         read_source("yolo", folder, {})
 
 
+def test_a_list_of_classes_counts_before_the_option_and_has_no_gaps(tmp_path: Path) -> None:
+    _write_yolo(tmp_path)
+    (tmp_path / "data.yaml").unlink()
+    (tmp_path / "classes.txt").write_text("\n".join(NAMES) + "\n\n")
+    assert read_source("yolo", tmp_path, {"classes": "A,B,C"}).class_names == NAMES
+    for text, found in (("a\n\nb\nc\n", "line 2: an empty line"), ("a\nb\na\n", "line 3: 'a' a second time")):
+        (tmp_path / "classes.txt").write_text(text)
+        with pytest.raises(UserError, match=rf"classes\.txt {found}"):
+            read_source("yolo", tmp_path, {})
+    (tmp_path / "classes.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match=r"classes\.txt: not UTF-8"):
+        read_source("yolo", tmp_path, {})
+
+
 def test_sources_are_joined_by_the_names_of_their_classes(sources: Path, tmp_path: Path) -> None:
     (tmp_path / "wheat").mkdir()
     _write_wheat(tmp_path / "wheat")

@@ -1,7 +1,7 @@
 """Reads photos with YOLO labels: a folder with data.yaml, or images/ and labels/ with classes.txt as labelImg writes.
 
 All splits of data.yaml are read together, since curating splits anew. Options: `classes`, names separated by commas in
-the order of their numbers, for a folder that has neither file.
+the order of their numbers, for a folder that has neither file; where there is one, the file counts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -54,14 +54,27 @@ def _layout(folder: Path, options: Mapping[str, str]) -> tuple[list[Path], tuple
 
 
 def _names(folder: Path, options: Mapping[str, str]) -> tuple[Sequence[str], list[Path]]:
-    if "classes" in options:
-        return [name.strip() for name in options["classes"].split(",")], []
     for path in (folder / "classes.txt", folder / "labels" / "classes.txt"):
         if path.is_file():
-            return [name.strip() for name in path.read_text(encoding="utf-8").splitlines() if name.strip()], [path]
+            return _names_in(path), [path]
+    if "classes" in options:
+        return [name.strip() for name in options["classes"].split(",")], []
     raise refuse(
         folder, "neither data.yaml nor classes.txt", "add classes.txt with a name per line, or give the option classes"
     )
+
+
+def _names_in(path: Path) -> list[str]:
+    """A name per line; the number of a class is that of its line, so a gap or a repetition would change labels."""
+    try:
+        names = [name.strip() for name in path.read_text(encoding="utf-8-sig").rstrip().splitlines()]
+    except UnicodeDecodeError:
+        raise refuse(path, "not UTF-8 text", "save it as UTF-8") from None
+    for number, name in enumerate(names, start=1):
+        if not name or name in names[: number - 1]:
+            found = f"{name!r} a second time" if name else "an empty line"
+            raise refuse(f"{path} line {number}", found, "give each class one line of its own")
+    return names
 
 
 def _lines(path: Path) -> list[int]:
