@@ -1,7 +1,8 @@
 """Reads COCO's instances JSON. Crowd boxes are group boxes; COCO says nothing of the other flags.
 
-Options: `annotations`, the JSON file, and `images`, the folder of the photos, both below the source folder. COCO's
-boxes belong to the pixels as stored; a photo whose EXIF tag turns it against the sizes in the file is refused.
+Options: `annotations`, the JSON file, and `images`, the folder of the photos, both below the source folder. Boxes are
+taken to belong to the photo as it is seen: one whose EXIF tag turns it against the size in the file is refused. Boxes
+without area stay, for the rules to judge.
 """
 
 import json
@@ -12,13 +13,22 @@ from typing import Any
 import numpy as np
 
 from pipeline.curate.annotations import Annotations
-from pipeline.curate.readers.common import NewBox, collected, existing_folder, inside
+from pipeline.curate.readers.common import (
+    NewBox,
+    collected,
+    existing_folder,
+    existing_photo,
+    inside,
+    shown,
+    xywh_corners,
+)
 from pipeline.errors import refuse
 from pipeline.photos import photo_size
 
 __all__ = ["read_coco"]
 
 _LISTS = ("images", "annotations", "categories")
+_REMEDY = "give a file of COCO's instances, as in instances_train2017.json"
 
 
 def read_coco(folder: Path, options: Mapping[str, str]) -> Annotations:
@@ -29,31 +39,52 @@ def read_coco(folder: Path, options: Mapping[str, str]) -> Annotations:
     classes, label_of = _categories(path, content["categories"])
     photos, sizes, place_of = _images(path, content["images"], folder / options.get("images", "images"))
     boxes = []
+    seen: set[Any] = set()
     for number, entry in enumerate(content["annotations"], start=1):
         where = f"{path}: annotations, entry {number}"
         image, category = _value(where, entry, "image_id"), _value(where, entry, "category_id")
         if image not in place_of:
-            raise refuse(where, f"image_id {image!r}", "there is no such image in the list: add it or remove the entry")
+            found = f"image_id {shown(image)}"
+            raise refuse(where, found, "there is no such image in the list: add it or remove the entry")
         if category not in label_of:
-            raise refuse(where, f"category_id {category!r}", "there is no such category in the list")
+            raise refuse(where, f"category_id {shown(category)}", "there is no such category in the list")
+        _refuse_repetition(where, _value(where, entry, "id"), seen, "annotation")
         place = place_of[image]
-        flags = {"IsGroupOf": 1} if entry.get("iscrowd", 0) else {}
-        box = inside(where, _corners(where, entry), *sizes[place])
+        box = inside(where, xywh_corners(where, _value(where, entry, "bbox")), *sizes[place])
+        flags = _flags(where, entry)
         boxes.append(NewBox(photos[place].stem, label_of[category], box, 0, number, flags))
     return collected([path], classes, photos, np.array(sizes, dtype=np.float64), boxes)
 
 
 def _content(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (FileNotFoundError, IsADirectoryError):
         raise refuse(path, "no such file", "name it with the option annotations") from None
     except ValueError as error:
         raise refuse(path, f"no JSON ({error})", "give a complete file") from None
+    except RecursionError:
+        raise refuse(path, "brackets nested without end", "give a complete file") from None
     for key in _LISTS:
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
-            raise refuse(path, f"no list {key}", "give a file of COCO's instances, as in instances_train2017.json")
+            raise refuse(path, f"no list {key}", _REMEDY)
+        if not content[key] and key != "annotations":
+            raise refuse(path, f"an empty list {key}", _REMEDY)
     return content
+
+
+def _refuse_repetition(where: str, key: Any, seen: set[Any], what: str) -> None:
+    """Refuse an id that is among those `seen`, and add it."""
+    if key in seen:
+        raise refuse(where, f"id {shown(key)} a second time", f"give each {what} once")
+    seen.add(key)
+
+
+def _flags(where: str, entry: Mapping[str, Any]) -> dict[str, int]:
+    crowd = entry.get("iscrowd", 0)
+    if crowd not in (0, 1):
+        raise refuse(where, f"iscrowd {shown(crowd)}", "allowed are 0 and 1")
+    return {"IsGroupOf": 1} if crowd else {}
 
 
 def _categories(path: Path, entries: list[Any]) -> tuple[list[str], dict[Any, int]]:
@@ -63,7 +94,7 @@ def _categories(path: Path, entries: list[Any]) -> tuple[list[str], dict[Any, in
         where = f"{path}: categories, entry {number}"
         key, name = _value(where, entry, "id"), str(_value(where, entry, "name"))
         if key in label_of or name in names:
-            raise refuse(where, f"{name!r} with id {key!r} a second time", "give each category once")
+            raise refuse(where, f"{shown(name)} with id {shown(key)} a second time", "give each category once")
         label_of[key] = len(names)
         names.append(name)
     return names, label_of
@@ -79,16 +110,12 @@ def _images(
         where = f"{path}: images, entry {number}"
         key, name = _value(where, entry, "id"), str(_value(where, entry, "file_name"))
         if key in place_of:
-            raise refuse(where, f"id {key!r} a second time", "give each image once")
-        photo = folder / name
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise refuse(where, f"file_name {name!r}", "it must lie below the folder of the photos")
-        if not photo.is_file():
-            raise refuse(where, f"file_name {name!r}, and no such photo", f"put it into {folder}, or correct images")
+            raise refuse(where, f"id {shown(key)} a second time", "give each image once")
+        photo = existing_photo(where, "file_name", name, folder)
         size = (_value(where, entry, "width"), _value(where, entry, "height"))
         seen = photo_size(photo)
         if size != seen:
-            found = f"{size[0]} x {size[1]}, but the photo is seen as {seen[0]} x {seen[1]}"
+            found = f"{shown(size[0])} x {shown(size[1])}, but the photo is seen as {seen[0]} x {seen[1]}"
             raise refuse(where, found, "give the photo without EXIF rotation, as the annotator saw it")
         place_of[key] = len(photos)
         photos.append(photo)
@@ -96,19 +123,10 @@ def _images(
     return photos, sizes, place_of
 
 
-def _corners(where: str, entry: Mapping[str, Any]) -> np.ndarray:
-    box = _value(where, entry, "bbox")
-    try:
-        x, y, width, height = map(float, box)
-    except (TypeError, ValueError):
-        raise refuse(where, f"bbox {box!r}", "give x, y, width and height in pixels") from None
-    return np.array([x, y, x + width, y + height])
-
-
 def _value(where: str, entry: Any, key: str) -> Any:
     if not isinstance(entry, dict) or key not in entry:
-        raise refuse(where, f"no key {key}", "give a file of COCO's instances")
+        raise refuse(where, f"no key {key}", _REMEDY)
     value = entry[key]
-    if isinstance(value, list | dict) and key != "bbox":
-        raise refuse(where, f"{key} {value!r}", "give a number or a name")
+    if key != "bbox" and (value is None or isinstance(value, list | dict)):
+        raise refuse(where, f"{key} {shown(value)}", "give a number or a name")
     return value

@@ -1,16 +1,28 @@
-"""What the readers of small formats share: from boxes one by one to `Annotations`. It reads no file."""
+"""What the readers of small formats share: from boxes one by one to `Annotations`. It knows no format."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pipeline.curate.annotations import FLAGS, UNKNOWN, Annotations
 from pipeline.errors import refuse
 
-__all__ = ["NewBox", "collected", "existing_folder", "inside", "only_options"]
+__all__ = [
+    "NewBox",
+    "collected",
+    "existing_folder",
+    "existing_photo",
+    "inside",
+    "only_options",
+    "shown",
+    "xywh_corners",
+]
+
+_LONGEST = 60  # characters of a value that a message repeats
 
 
 @dataclass(frozen=True)
@@ -18,7 +30,7 @@ class NewBox:
     """A box as a reader finds it.
 
     box: (4,) xyxy as fractions of the photo as it is seen. file: index of the annotation file, row: place in it, from
-    1. flags: by name, 1 or 0; what is not named is unknown.
+    1. flags: by name; what is not named is unknown.
     """
 
     image_id: str
@@ -42,6 +54,35 @@ def only_options(options: Mapping[str, str], known: Sequence[str], format_name: 
         if name not in known:
             allowed = ", ".join(known) or "none"
             raise refuse(f"source.options: {name}", f"no option of the format {format_name}", f"it has: {allowed}")
+
+
+def shown(value: object) -> str:
+    """A value as a message repeats it: on one line, and not endlessly."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def existing_photo(where: str, key: str, name: str, folder: Path) -> Path:
+    """The photo `name` below `folder`, as `key` of an annotation file says; refused outside of it, or if not there."""
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise refuse(where, f"{key} {shown(name)}", f"it must lie below {folder}")
+    try:
+        is_there = (folder / name).is_file()
+    except OSError:  # a name that no file can have
+        is_there = False
+    if not is_there:
+        raise refuse(where, f"{key} {shown(name)}, and no such photo in {folder}", "add the photo or correct the name")
+    return folder / name
+
+
+def xywh_corners(where: str, box: Any) -> np.ndarray:
+    """A box as JSON gives it, [x, y, width, height] in pixels, as (4,) float64 xyxy in pixels."""
+    is_four = isinstance(box, list) and len(box) == 4 and all(type(value) in (int, float) for value in box)
+    try:
+        x, y, width, height = map(float, box if is_four else ())
+    except (ValueError, OverflowError):
+        raise refuse(where, f"bbox {shown(box)}", "give [x, y, width, height] in pixels") from None
+    return np.array([x, y, x + width, y + height])
 
 
 def inside(where: str, box: np.ndarray, width: float, height: float, tolerance: float = 1.0) -> np.ndarray:

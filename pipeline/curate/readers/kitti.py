@@ -2,8 +2,9 @@
 
 Options: `labels` and `images`, folders below the source folder, training/label_2 and training/image_2 where not given.
 Truncation is a share there; above 0.15 it counts as truncated, which is where KITTI's own evaluation draws the line for
-easy objects. Occlusion 0 is no, 1 and 2 are yes, 3 is unknown. A DontCare region covers objects that nobody labelled
-one by one: it is a box of the class DontCare, and a group box.
+easy objects; -1 is unknown. Occlusion 0 is no, 1 and 2 are yes, 3 is unknown. A DontCare region covers objects that
+nobody labelled one by one: it is a box of the class DontCare, and a group box. A photo without a label file has no
+objects.
 """
 
 from collections.abc import Mapping
@@ -11,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.curate.annotations import Annotations
-from pipeline.curate.readers.common import NewBox, collected, existing_folder, inside
+from pipeline.curate.annotations import UNKNOWN, Annotations
+from pipeline.curate.readers.common import NewBox, collected, existing_folder, inside, shown
 from pipeline.errors import refuse
 from pipeline.photos import photo_size
 from pipeline.yolo_folder import photos_in
@@ -21,7 +22,7 @@ __all__ = ["read_kitti"]
 
 CLASSES = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc", "DontCare")
 _TRUNCATED = 0.15  # devkit_object, readme.txt: easy objects are truncated by 15 % at most
-_OCCLUDED = {0: 0, 1: 1, 2: 1}
+_OCCLUDED: dict[float, int] = {0: 0, 1: 1, 2: 1, 3: UNKNOWN, -1: UNKNOWN}
 
 
 def read_kitti(folder: Path, options: Mapping[str, str]) -> Annotations:
@@ -60,16 +61,19 @@ def _box(where: str, line: str, image_id: str, size: tuple[int, int], file: int,
     if len(words) not in (15, 16):  # with a score, as a detector writes it
         raise refuse(where, f"{len(words)} words", "a row of label_2 has fifteen")
     if words[0] not in CLASSES:
-        raise refuse(where, f"class {words[0]!r}", f"KITTI has {', '.join(CLASSES)}")
+        raise refuse(where, f"class {shown(words[0])}", f"KITTI has {', '.join(CLASSES)}")
     try:
-        truncated, occluded = float(words[1]), int(float(words[2]))
-        corners = np.array(words[4:8], dtype=np.float64)
+        numbers = np.array(words[1:], dtype=np.float64)
     except ValueError:
-        raise refuse(where, f"found {line.strip()[:60]!r}", "all but the class must be numbers") from None
-    box = inside(where, corners, *size)
+        raise refuse(where, f"found {shown(line.strip())}", "all but the class must be numbers") from None
+    truncated, occluded = numbers[:2]
+    if not (0 <= truncated <= 1 or truncated == -1):
+        raise refuse(where, f"truncated {words[1]}", "give a share from 0 to 1, or -1 for unknown")
+    if occluded not in _OCCLUDED:
+        raise refuse(where, f"occluded {words[2]}", "give 0, 1, 2 or 3")
+    box = inside(where, numbers[3:7], *size)
     if words[0] == "DontCare":
         return NewBox(image_id, CLASSES.index("DontCare"), box, file, row, {"IsGroupOf": 1})
-    flags = {"IsTruncated": int(truncated > _TRUNCATED), "IsGroupOf": 0}
-    if occluded in _OCCLUDED:
-        flags["IsOccluded"] = _OCCLUDED[occluded]
+    is_truncated = UNKNOWN if truncated < 0 else int(truncated > _TRUNCATED)
+    flags = {"IsTruncated": is_truncated, "IsOccluded": _OCCLUDED[occluded], "IsGroupOf": 0}
     return NewBox(image_id, CLASSES.index(words[0]), box, file, row, flags)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.curate.annotations import Annotations
-from pipeline.curate.readers.common import NewBox, collected, existing_folder, inside
+from pipeline.curate.readers.common import NewBox, collected, existing_folder, inside, shown, xywh_corners
 from pipeline.errors import refuse
 from pipeline.photos import photo_size
 from pipeline.yolo_folder import photos_in
@@ -35,7 +35,7 @@ def read_wheat(folder: Path, options: Mapping[str, str]) -> Annotations:
     for number, row in _rows(path):
         where = f"{path} line {number}"
         if row["image_id"] not in sizes:
-            raise refuse(where, f"image_id {row['image_id']!r}", f"there is no such photo in {images}")
+            raise refuse(where, f"image_id {shown(row['image_id'])}", f"there is no such photo in {images}")
         size = sizes[row["image_id"]]
         if [row["width"], row["height"]] != [str(side) for side in size]:
             found = f"{row['width']} x {row['height']}, but the photo has {size[0]} x {size[1]} pixels"
@@ -60,16 +60,18 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     if missing:
         raise refuse(f"{path} line 1", f"no column {', '.join(missing)}", f"the columns are {','.join(_COLUMNS)}")
     rows = []
-    for row in reader:
-        if None in row or None in row.values():
-            raise refuse(f"{path} line {reader.line_num}", "another number of values", f"give {','.join(_COLUMNS)}")
-        rows.append((reader.line_num, row))
+    try:
+        for row in reader:
+            if None in row or None in row.values():
+                raise refuse(f"{path} line {reader.line_num}", "another number of values", f"give {','.join(_COLUMNS)}")
+            rows.append((reader.line_num, row))
+    except csv.Error as error:
+        raise refuse(f"{path} line {reader.line_num + 1}", f"no row of a CSV file ({error})", "correct it") from None
     return rows
 
 
 def _corners(where: str, text: str) -> np.ndarray:
     try:
-        x, y, width, height = map(float, json.loads(text))
-    except (TypeError, ValueError):
-        raise refuse(where, f"bbox {text!r}", 'give "[x, y, width, height]" in pixels') from None
-    return np.array([x, y, x + width, y + height])
+        return xywh_corners(where, json.loads(text))
+    except (ValueError, RecursionError):
+        raise refuse(where, f"bbox {shown(text)}", 'give "[x, y, width, height]" in pixels') from None
