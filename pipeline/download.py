@@ -5,16 +5,20 @@ It knows nothing about what is in the file, nor where its address comes from.
 
 import base64
 import contextlib
+import email.utils
 import errno
 import fcntl
 import hashlib
+import io
 import os
 import random
 import re
 import time
+import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import refuse
 
@@ -25,9 +29,12 @@ __all__ = [
     "NO_CONNECTION",
     "NO_ROOM",
     "Transient",
+    "connections",
     "download",
     "pause",
+    "pause_length",
     "redirects_only",
+    "refuse_address",
     "refuse_status",
     "transient_reason",
 ]
@@ -64,117 +71,217 @@ def download(
 
     size: bytes. sha256, md5: hexadecimal. The length that the server names is checked too, and its MD5 where none is
     given.
-    timeout: seconds without a byte. Stalls, cut-offs, 429 and 5xx are tried again, `attempts` times in all.
+    timeout: seconds without a byte. Stalls, cut-offs, 408, 429 and 5xx are tried again, up to `attempts` times in a row
+    that bring nothing.
 
     Raises:
-        UserError: not there (404), not allowed, no network, wrong content, no room, or a second download to the same
-            place. What was received stays in the `.part`, unless it is wrong.
+        UserError: no address, not there (404), not allowed, no network, wrong content, no room, or a second download to
+            the same place. What was received stays in the `.part`, unless it is wrong.
     """
     if target.is_file() and _is_right(target, size, sha256, md5):
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(target.name + ".part")
-    with _locked(part) as file:
-        for attempt in range(1, attempts + 1):
-            try:
-                promised = _receive(url, file, part, timeout, progress)
-                break
-            except Transient as reason:
-                if attempt == attempts:
-                    remedy = "try again later; it goes on from there. Or get the file elsewhere and give its path"
-                    raise refuse(url, f"{reason}, {attempts} times", remedy) from None
-                pause(attempt, reason.wait)
-            except OSError as error:
-                if error.errno in NO_ROOM:
-                    raise refuse(part, "no room left on the disk", "make room, then run again; it goes on") from None
-                raise
-        os.fsync(file.fileno())
-        _refuse_wrong(url, part, size, sha256, md5 or promised)
-        part.replace(target)
+    refuse_address(url)
+    path = target.with_name(target.name + ".part")
+    with _refusing_a_full_disk(path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(path) as part:
+            if target.is_file() and _is_right(target, size, sha256, md5):  # another process was quicker
+                return target
+            promised = _receive_patiently(url, part, timeout, attempts, progress)
+            os.fsync(part.file.fileno())
+            _refuse_wrong(url, path, size, sha256, md5 or promised)
+            path.replace(target)
     return target
 
 
+class _Part:
+    """The part file, and beside it `.etag`, which says of which version it is; both outlive a killed process."""
+
+    def __init__(self, path: Path, file: io.FileIO) -> None:
+        self.path, self.file = path, file
+        self._note = path.with_name(path.name + ".etag")
+
+    @property
+    def size(self) -> int:
+        """Bytes received."""
+        return self.file.seek(0, os.SEEK_END)
+
+    @property
+    def version(self) -> str:
+        """ETag of what was received, or nothing."""
+        return self._note.read_text() if self._note.is_file() else ""
+
+    def start_anew(self, version: str = "") -> None:
+        """Forget what was received. A weak ETag promises no equal bytes, so nothing can be added to it."""
+        self.forget_version()
+        self.file.truncate(0)
+        if version and not version.startswith("W/"):
+            self._note.write_text(version)
+
+    def append(self, block: bytes) -> None:
+        """Add to the end; unbuffered, so that closing writes nothing that a full disk could refuse a second time."""
+        rest = memoryview(block)
+        while rest:
+            rest = rest[self.file.write(rest) :]
+
+    def forget_version(self) -> None:
+        """Remove the note."""
+        self._note.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
-def _locked(part: Path) -> Iterator[IO[bytes]]:
-    """The part file, open for appending, while no other process has it."""
-    with part.open("ab") as file:
+def _refusing_a_full_disk(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise refuse(path, "no room left on the disk", "make room, then run again; it goes on") from None
+        raise
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[_Part]:
+    """The part file, open for appending, while no other process has it; an empty one does not stay."""
+    file = _open_locked(path)
+    part = _Part(path, file)
+    try:
+        yield part
+    finally:
+        if _is_at(file, path) and not part.size:
+            path.unlink()
+            part.forget_version()
+        file.close()
+
+
+def _open_locked(path: Path) -> io.FileIO:
+    while True:
+        file = path.open("ab", buffering=0)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise refuse(part, "another process is downloading it", "wait until it is done") from None
-        yield file
+            file.close()
+            raise refuse(path, "another process is downloading it", "wait until it is done") from None
+        if _is_at(file, path):
+            return file
+        file.close()  # between opening and locking another process renamed it: what is open is its finished file
 
 
-def _receive(url: str, file: IO[bytes], part: Path, timeout: float, progress: Progress | None) -> str | None:
-    """Append what is missing; returns the MD5 that the server promises for the whole, if any.
+def _is_at(file: io.FileIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
-    The `.etag` beside the part says which version it is of: another version starts anew.
-    """
+
+def _receive_patiently(url: str, part: _Part, timeout: float, attempts: int, progress: Progress | None) -> str | None:
+    """Receive what is missing; returns the MD5 that the server promises, if any. Given up after `attempts` attempts in
+    a row that brought nothing."""
+    attempt, most = 0, part.size
+    while True:
+        try:
+            return _receive(url, part, timeout, progress)
+        except Transient as reason:
+            attempt = 1 if part.size > most else attempt + 1
+            most = max(most, part.size)
+            if attempt >= attempts:
+                remedy = "try again later; it goes on from there. Or get the file elsewhere and give its path"
+                raise refuse(url, f"{reason}, {attempts} times", remedy) from None
+            pause(attempt, reason.wait)
+
+
+def _receive(url: str, part: _Part, timeout: float, progress: Progress | None) -> str | None:
+    """Ask for what is missing of the version at hand, and append it."""
     import urllib3
 
-    note = part.with_name(part.name + ".etag")
-    done = file.seek(0, os.SEEK_END)
-    version = note.read_text() if note.is_file() else ""
     headers = {"Accept-Encoding": "identity"}
-    if done and version:
-        headers |= {"Range": f"bytes={done}-", "If-Range": version}
+    if part.size and part.version:
+        headers |= {"Range": f"bytes={part.size}-", "If-Range": part.version}
     limits = urllib3.Timeout(connect=timeout, read=timeout)
     try:
-        with urllib3.PoolManager(retries=False, timeout=limits) as pool:
+        with connections(url, retries=False, timeout=limits) as pool:
             answer = pool.request("GET", url, headers=headers, preload_content=False, retries=redirects_only())
             try:
-                return _store(url, answer, file, note, done, progress)
+                return _store(url, answer, part, progress)
             finally:
-                answer.release_conn()
+                answer.close()
     except urllib3.exceptions.HTTPError as error:
         raise Transient(transient_reason(error)) from None
 
 
-def _store(
-    url: str, answer: "urllib3.BaseHTTPResponse", file: IO[bytes], note: Path, done: int, progress: Progress | None
-) -> str | None:
+def _store(url: str, answer: "urllib3.BaseHTTPResponse", part: _Part, progress: Progress | None) -> str | None:
+    """Append the answer to what it continues, or start anew with it."""
     refuse_status(url, answer)
+    version = answer.headers.get("ETag", "")
+    is_encoded = answer.headers.get("Content-Encoding", "identity").lower() != "identity"  # though nobody asked for it
     if answer.status == 416:  # the part is as long as the file, or longer than it is now
         total = re.fullmatch(r"bytes \*/(\d+)", answer.headers.get("Content-Range", ""))
-        if total and int(total[1]) == done:
+        if total and int(total[1]) == part.size and version in ("", part.version):
+            part.forget_version()
             return None
-        _start_anew(file)
+        part.start_anew()
         raise Transient("the file changed on the server", 0)
     if answer.status == 206:
+        # Not every server knows If-Range (Amazon's does not): what is added must be of the same version.
         start = re.match(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", ""))
-        if not start or int(start[1]) != done:
-            _start_anew(file)
-            raise Transient("the server sent another part than was asked for", 0)
+        if not start or int(start[1]) != part.size or version != part.version or is_encoded:
+            part.start_anew()
+            raise Transient("the file changed on the server", 0)
         total_bytes: int | None = int(start[2])
     else:
-        _start_anew(file)
-        done = 0
-        length = answer.headers.get("Content-Length")
-        total_bytes = int(length) if length and length.isdecimal() else None
-        note.unlink(missing_ok=True)
-    version = answer.headers.get("ETag", "")
-    if version and not version.startswith("W/"):
-        note.write_text(version)
+        part.start_anew("" if is_encoded else version)
+        length = answer.headers.get("Content-Length", "")
+        total_bytes = int(length) if length.isdecimal() and not is_encoded else None
     for block in answer.stream(_BLOCK):
-        file.write(block)
-        done += len(block)
+        part.append(block)
         if progress:
-            progress(done, total_bytes)
-    file.flush()
-    if total_bytes is not None and done != total_bytes:
-        raise Transient(f"the connection broke off after {done} of {total_bytes} bytes")
-    note.unlink(missing_ok=True)
-    return _promised_md5(answer.headers)
+            progress(part.size, total_bytes)
+    if total_bytes is not None and part.size != total_bytes:
+        raise Transient(f"the connection broke off after {part.size} of {total_bytes} bytes")
+    part.forget_version()
+    return None if is_encoded else _promised_md5(answer.headers)
+
+
+def connections(url: str, **options: Any) -> "urllib3.PoolManager":
+    """Connections for `url` and its like, through the proxy that the environment names for it, if any."""
+    import urllib3
+
+    parts = urllib.parse.urlsplit(url)
+    proxy = urllib.request.getproxies().get(parts.scheme)
+    if proxy and not urllib.request.proxy_bypass(parts.netloc):
+        return urllib3.ProxyManager(proxy, **options)
+    return urllib3.PoolManager(**options)
+
+
+def refuse_address(url: str) -> None:
+    """Refuse what is no address of a web server."""
+    import urllib3
+
+    try:
+        parts = urllib3.util.parse_url(url)
+        is_address = parts.scheme in ("http", "https") and bool(parts.host) and not re.search(r"\s", url)
+    except urllib3.exceptions.LocationParseError:
+        is_address = False
+    if not is_address:
+        raise refuse(repr(url), "no web address", "give one that begins with https://")
 
 
 def refuse_status(url: str, answer: "urllib3.BaseHTTPResponse") -> None:
     """Raise Transient for what may pass, UserError for what will not, and return for what is content."""
     if answer.status in (200, 206, 416):
         return
-    if answer.status == 429 or answer.status >= 500:
-        wait = answer.headers.get("Retry-After", "")
-        raise Transient(f"the server answers {answer.status}", float(wait) if wait.isdecimal() else None)
+    if answer.status in (408, 429) or answer.status >= 500:
+        raise Transient(f"the server answers {answer.status}", _asked_wait(answer.headers.get("Retry-After", "")))
     raise refuse(url, f"the server answers {answer.status}", "correct the address, or give a local copy by its path")
+
+
+def _asked_wait(value: str) -> float | None:
+    """Seconds that Retry-After asks for, as a number or as a date; None where it says nothing."""
+    if value.isdecimal():
+        return float(value)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None
 
 
 def redirects_only() -> "urllib3.Retry":
@@ -189,7 +296,7 @@ def transient_reason(error: Exception) -> str:
     import urllib3.exceptions as wrong
 
     cause = error.reason if isinstance(error, wrong.MaxRetryError) and error.reason else error
-    if isinstance(cause, wrong.NameResolutionError | wrong.NewConnectionError):
+    if isinstance(cause, wrong.NameResolutionError | wrong.NewConnectionError | wrong.ConnectTimeoutError):
         return NO_CONNECTION
     if isinstance(cause, wrong.TimeoutError):
         return "the server stalls"
@@ -199,19 +306,30 @@ def transient_reason(error: Exception) -> str:
 
 
 def pause(attempt: int, asked: float | None) -> None:
-    """Wait before the next attempt: as long as the server asked for, or twice as long each time, with some chance."""
-    time.sleep(min(asked if asked is not None else 0.25 * 2**attempt * random.uniform(0.5, 1.5), _LONGEST_PAUSE))
+    """Wait before the next attempt."""
+    time.sleep(pause_length(attempt, asked))
 
 
-def _start_anew(file: IO[bytes]) -> None:
-    file.seek(0)
-    file.truncate()
+def pause_length(attempt: int, asked: float | None) -> float:
+    """Seconds: as many as the server asked for, or twice as many each time, with some chance; at most a minute."""
+    return min(asked if asked is not None else 0.25 * 2**attempt * random.uniform(0.5, 1.5), _LONGEST_PAUSE)
 
 
 def _promised_md5(headers: Mapping[str, Any]) -> str | None:
-    """The MD5 of the whole file, as Google's storage names it."""
-    found = re.search(r"md5=([A-Za-z0-9+/=]+)", headers.get("x-goog-hash", ""))
-    return base64.b64decode(found[1]).hex() if found else None
+    """The MD5 of the whole file where Google's or Amazon's storage names it.
+
+    Amazon's ETag is the MD5 unless the file was put there in pieces (then it has a dash) or encrypted with a key of its
+    owner's.
+    """
+    if headers.get("x-goog-stored-content-encoding", "identity") != "identity":
+        return None  # the hash is of what is stored, and that is packed
+    found = re.search(r"md5=([A-Za-z0-9+/]{22}==)", headers.get("x-goog-hash", ""))
+    if found:
+        return base64.b64decode(found[1]).hex()
+    etag = re.fullmatch(r'"([0-9a-f]{32})"', headers.get("ETag", ""))
+    has_own_key = "x-amz-server-side-encryption-customer-algorithm" in headers
+    is_plain = headers.get("x-amz-server-side-encryption", "AES256") == "AES256" and not has_own_key
+    return etag[1] if etag and is_plain and "x-amz-request-id" in headers else None
 
 
 def _is_right(path: Path, size: int | None, sha256: str | None, md5: str | None) -> bool:

@@ -5,6 +5,7 @@ also believes a tag in XMP, which OpenCV does not; here it counts for nothing. T
 """
 
 import contextlib
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST_PIXELS", "opened_photo", "orientation", "photo_size", "read_rgb", "upright"]
 
-MOST_PIXELS = 200_000_000  # a camera's photo has fewer; what has more is a mistake, or made to exhaust the memory
+# A camera's photo has fewer; what has more is a mistake, or made to exhaust the memory. Pillow refuses slightly more.
+MOST_PIXELS = 178_000_000
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")  # no others: to read PostScript, Pillow would run Ghostscript
+_SMALLER = "give a photo of at most {} million pixels"
 _ORIENTATION = 274
 _SIDEWAYS = {5, 6, 7, 8}  # orientations that swap width and height
 
@@ -29,37 +33,45 @@ def opened_photo(path: Path) -> Iterator["Image"]:
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=_FORMATS) as image:
             width, height = image.size
             if width * height > MOST_PIXELS:
-                raise refuse(
-                    path, f"{width} x {height} pixels", f"give a photo of at most {MOST_PIXELS // 10**6} million"
-                )
+                raise refuse(path, f"{width} x {height} pixels", _SMALLER.format(MOST_PIXELS // 10**6))
             yield image
     except FileNotFoundError:
         raise refuse(path, "no such file", "correct what names it") from None
+    except Image.DecompressionBombError:
+        raise refuse(path, "far too many pixels", _SMALLER.format(MOST_PIXELS // 10**6)) from None
     # ImportError: once imported, Ultralytics makes Image.open look for a HEIF plugin when it knows no better.
-    except (OSError, SyntaxError, ValueError, ImportError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, ImportError) as error:
         reason = " ".join(str(error).replace(str(path), path.name).split())
         raise refuse(path, f"cannot be read as an image ({reason})", "replace it, or remove it and its boxes") from None
 
 
 def orientation(image: "Image") -> int:
     """EXIF orientation, 1 to 8, 1 being upright; from the EXIF block alone."""
-    from PIL import Image
-
     if image.format == "PNG":
         image.load()  # the block may stand behind the pixels
-    block = image.info.get("exif")
-    if not block:
-        return 1
-    exif = Image.Exif()
-    try:
-        exif.load(block)
-        found = exif.get(_ORIENTATION, 1)
-    except (OSError, SyntaxError, ValueError, KeyError, TypeError):  # a damaged block turns nothing
-        return 1
+    found = _orientation_tag(image.info.get("exif") or b"")
     return found if found in range(1, 9) else 1
+
+
+def _orientation_tag(block: bytes) -> int:
+    """Tag 274 of the first directory as OpenCV's exif.cpp reads it: two bytes, whatever type they claim to be."""
+    content = block.removeprefix(b"Exif\0\0")
+    order = {b"II": "<", b"MM": ">"}.get(content[:2])
+    if order is None:
+        return 1
+    try:
+        mark, start = struct.unpack_from(f"{order}HI", content, 2)
+        (count,) = struct.unpack_from(f"{order}H", content, start)
+        for entry in range(count if mark == 42 else 0):
+            tag, value = struct.unpack_from(f"{order}H6xH", content, start + 2 + 12 * entry)
+            if tag == _ORIENTATION:
+                return int(value)
+    except struct.error:  # a damaged block turns nothing
+        pass
+    return 1
 
 
 def upright(image: "Image") -> "Image":
@@ -87,6 +99,9 @@ def photo_size(path: Path) -> tuple[int, int]:
 
 
 def read_rgb(path: Path) -> np.ndarray:
-    """The photo as seen: (H, W, 3) uint8, RGB."""
+    """The photo as seen: (H, W, 3) uint8, RGB. Of 16 bits the upper 8 count, as with OpenCV."""
     with opened_photo(path) as image:
-        return np.array(upright(image).convert("RGB"))
+        turned = upright(image)
+        if turned.mode.startswith("I;16"):  # Pillow would clip where OpenCV divides
+            return np.repeat((np.array(turned) >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
+        return np.array(turned.convert("RGB"))

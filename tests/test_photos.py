@@ -1,10 +1,13 @@
 """Photos as they are seen, compared with OpenCV, which reads them on the drone."""
 
+import struct
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from drawn import draw_set
+from drawn_source import draw_photo
 from PIL import Image, PngImagePlugin
 
 from pipeline import photos
@@ -32,6 +35,44 @@ def test_a_photo_is_turned_as_opencv_turns_it(tmp_path: Path, orientation: int, 
     assert found.shape == expected.shape
     assert np.abs(found.astype(int) - expected[:, :, ::-1]).max() <= 3  # two JPEG decoders
     assert photo_size(path) == (expected.shape[1], expected.shape[0])
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("kind", ["BYTE", "SHORT", "LONG"])
+@pytest.mark.parametrize("value", [0, 3, 6, 8, 9])
+def test_a_tag_of_another_type_is_read_as_opencv_reads_it(tmp_path: Path, order: str, kind: str, value: int) -> None:
+    number, form = {"BYTE": (1, "B3x"), "SHORT": (3, "H2x"), "LONG": (4, "I")}[kind]
+    head = {"<": b"II", ">": b"MM"}[order] + struct.pack(f"{order}HIH", 42, 8, 1)
+    entry = struct.pack(f"{order}HHI{form}I", 274, number, 1, value, 0)
+    _halves().save(tmp_path / "a.jpg", quality=95, exif=b"Exif\0\0" + head + entry)
+    expected = cv2.imread(str(tmp_path / "a.jpg"))
+    assert expected is not None
+    found = read_rgb(tmp_path / "a.jpg")
+    assert found.shape == expected.shape
+    assert np.abs(found.astype(int) - expected[:, :, ::-1]).max() <= 3
+
+
+@pytest.mark.filterwarnings("error")
+def test_photos_are_decoded_to_the_bits_that_opencv_finds(facades: Path, tmp_path: Path) -> None:
+    """Training reads with Pillow, which refuses half a photo; the drone reads with OpenCV, which fills it with grey."""
+    draw_set(tmp_path)
+    for seed in range(8):
+        draw_photo(tmp_path / f"{seed}.jpg", seed, exif_orientation=seed + 1)
+    drawn = [path for path in tmp_path.rglob("*") if path.suffix in (".jpg", ".png")]
+    assert len(drawn) == 40
+    paths = drawn + sorted(facades.rglob("*.jpg"))
+    assert len(paths) > 500
+    for path in paths:
+        expected = cv2.imread(str(path))
+        assert expected is not None
+        assert np.array_equal(read_rgb(path), expected[:, :, ::-1]), path
+
+
+def test_of_sixteen_bits_the_upper_eight_count(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.arange(64 * 40, dtype=np.uint16).reshape(40, 64) * 25)
+    expected = cv2.imread(str(tmp_path / "a.png"))
+    assert expected is not None
+    assert np.array_equal(read_rgb(tmp_path / "a.png"), expected[:, :, ::-1])
 
 
 def test_a_turn_that_only_xmp_asks_for_counts_for_nothing(tmp_path: Path) -> None:
