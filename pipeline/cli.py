@@ -86,7 +86,7 @@ def curate(
     """Make the curated set of a recipe, or every one of an experiment: data/SET, for Ultralytics and Darknet alike."""
     from pipeline.progress import Bars
     from pipeline.steps import add_flight, curation_text, explanations, recipes_of, run_curation
-    from pipeline.train.stages import Workspace
+    from pipeline.workspace import Workspace
 
     recipes = recipes_of(file, source)
     workspace = Workspace(root)
@@ -114,12 +114,15 @@ def train(experiment: _ExperimentFile, root: _Root = Path(), as_json: _Json = Fa
     from pipeline.experiment import read_experiment
     from pipeline.progress import Bars
     from pipeline.steps import tables_text, train_trials, write_tables
-    from pipeline.train.stages import Workspace
+    from pipeline.train.processes import joined_processes
+    from pipeline.workspace import Workspace
 
     content = read_experiment(experiment)
     workspace = Workspace(root)
-    with Bars() as bars:
-        plan = train_trials(content, workspace, bars)
+    with joined_processes() as processes, Bars() as bars:
+        plan = train_trials(content, workspace, bars, processes)
+    if not processes.is_first:
+        return
     tables = write_tables(content, plan, workspace)
     if as_json:
         print(json.dumps({stage: [asdict(arm) for arm in arms] for stage, arms in tables.items()}))
@@ -132,7 +135,7 @@ def export(experiment: _ExperimentFile, root: _Root = Path(), as_json: _Json = F
     """Make the bundle of an experiment from its best trial, after checking that nothing changed on the way."""
     from pipeline.experiment import read_experiment
     from pipeline.steps import export_best
-    from pipeline.train.stages import Workspace
+    from pipeline.workspace import Workspace
 
     bundle = export_best(read_experiment(experiment), Workspace(root))
     if as_json:

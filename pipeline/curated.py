@@ -28,7 +28,7 @@ import numpy as np
 import yaml
 
 from pipeline.errors import refuse
-from pipeline.files import new_folder, write_json, write_text
+from pipeline.files import file_sha256, new_folder, write_json, write_text
 from pipeline.photos import opened_photo, orientation, photo_size, read_rgb, upright
 from pipeline.yolo_folder import SPLITS, YoloLayout, label_path, read_label, read_layout, yolo_rows
 
@@ -37,7 +37,6 @@ __all__ = [
     "CuratedSet",
     "LabelledImage",
     "NewImage",
-    "file_sha256",
     "hash_curated_set",
     "read_curated_set",
     "read_dataset_json",
@@ -131,12 +130,6 @@ def hash_curated_set(root: Path) -> str:
                 entries.append([split, _relative(label, root), file_sha256(label)])
     text = json.dumps([list(layout.classes), sorted(entries)], ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _relative(path: Path, root: Path) -> str:

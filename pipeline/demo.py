@@ -10,7 +10,8 @@ from pipeline.progress import Bars
 from pipeline.steps import curate_sets, curation_text, export_best, tables_text, train_trials, write_tables
 from pipeline.synthetic.flyby import draw_flyby
 from pipeline.synthetic.fronts import draw_fronts
-from pipeline.train.stages import Workspace
+from pipeline.train.processes import this_process
+from pipeline.workspace import Workspace
 
 __all__ = ["run_demo"]
 
@@ -35,7 +36,7 @@ def run_demo(root: Path) -> None:
         if not video.exists():
             draw_flyby(video, _FRAMES, _SEED, progress=lambda done: bars.show("draw the fly-by", done, _FRAMES))
         summaries = curate_sets(experiment, workspace, bars)
-        plan = train_trials(experiment, workspace, bars)
+        plan = train_trials(experiment, workspace, bars, this_process())
         bundle = export_best(experiment, workspace)
     for summary in summaries:
         print(curation_text(summary))

@@ -12,8 +12,11 @@ __all__ = [
     "DataSource",
     "Experiment",
     "ExportChoice",
+    "Freeze",
+    "FreezeRule",
     "Stage",
     "Start",
+    "StopEarly",
     "read_experiment",
 ]
 
@@ -47,6 +50,7 @@ class Augment(_Model):
         jitter: each side of the crop moves by up to this part of the picture, in or out.
         flip: mirror every second picture.
         hue: shift by up to this part of the circle. saturation, exposure: scaled by up to this factor or its inverse.
+        mosaic: share of the pictures that are put together from four.
     """
 
     jitter: Annotated[float, Field(ge=0, lt=0.5)] = 0.3
@@ -54,6 +58,36 @@ class Augment(_Model):
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.1
     saturation: Annotated[float, Field(ge=1, le=10)] = 1.5
     exposure: Annotated[float, Field(ge=1, le=10)] = 1.5
+    mosaic: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
+class FreezeRule(_Model):
+    """Freeze every layer with weights of which all that is given here holds.
+
+    Attributes:
+        below: its number is less. kernel: it is a convolution of this size. batch_norm: it has one, or has none.
+    """
+
+    below: Annotated[int, Field(ge=1)] | None = None
+    kernel: Annotated[int, Field(ge=1)] | None = None
+    batch_norm: bool | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "FreezeRule":
+        if self.below is None and self.kernel is None and self.batch_norm is None:
+            raise ValueError("give at least one of below, kernel, batch_norm")
+        return self
+
+
+# A count N freezes layers 0 to N-1; a list names the layers; a rule describes them.
+Freeze = Annotated[int, Field(ge=0)] | tuple[Annotated[int, Field(ge=0)], ...] | FreezeRule
+
+
+class StopEarly(_Model):
+    """End a trial when `patience` evaluations in a row did not better the best one by more than `min_delta`."""
+
+    patience: Annotated[int, Field(ge=1)]
+    min_delta: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
 class Start(_Model):
@@ -62,7 +96,8 @@ class Start(_Model):
     Attributes:
         name: for folders and tables.
         stage: an earlier stage, whose best weights are taken; `trial` names one of its trials if it has several.
-        weights: a Darknet .weights file. With neither, the network starts at random.
+        weights: a file: Darknet .weights, or for other families .safetensors or .pt.
+        known: published weights by name, as `skylight weights` lists them. With none, the network starts at random.
         layers: take only the layers before this one (15 is `yolov3-tiny.conv.15`); the others start at random.
         freeze: freeze counts for this start, instead of the stage's.
     """
@@ -71,13 +106,15 @@ class Start(_Model):
     stage: _Name | None = None
     trial: str | None = None
     weights: Path | None = None
+    known: str | None = None
     layers: Annotated[int, Field(ge=1)] | None = None
-    freeze: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    freeze: tuple[Freeze, ...] | None = None
 
     @model_validator(mode="after")
     def _has_one_origin(self) -> "Start":
-        if self.stage is not None and self.weights is not None:
-            raise ValueError("give stage or weights, not both")
+        given = [key for key in ("stage", "weights", "known") if getattr(self, key) is not None]
+        if len(given) > 1:
+            raise ValueError(f"give {' or '.join(given)}, not both")
         if self.trial is not None and self.stage is None:
             raise ValueError("trial needs stage")
         return self
@@ -89,16 +126,23 @@ class Stage(_Model):
     Attributes:
         iterations: batches to train on.
         evaluate_at: iterations at which AP is measured on the val split; the last iteration always is.
+        learning_rate_steps: from an iteration on, the factor that the rate is multiplied by (Darknet's steps, scales).
+        seeds: instead of the experiment's.
+        checkpoint_every: iterations after which weights are kept, besides the best and the last.
         freeze_untrained: allow freezing layers that were never trained.
     """
 
     name: _Name
     data: _Name
     starts: tuple[Start, ...] = (Start(name="scratch"),)
-    freeze: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
+    freeze: tuple[Freeze, ...] = (0,)
     iterations: Annotated[int, Field(ge=1)]
     evaluate_at: tuple[Annotated[int, Field(ge=1)], ...] = ()
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    learning_rate_steps: dict[Annotated[int, Field(ge=1)], Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    stop_early: StopEarly | None = None
+    checkpoint_every: Annotated[int, Field(ge=1)] | None = None
     freeze_untrained: bool = False
 
     @model_validator(mode="before")
@@ -115,9 +159,10 @@ class Stage(_Model):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> "Stage":
-        for what, counts in (("freeze", self.freeze), *((f"freeze of {s.name}", s.freeze) for s in self.starts)):
-            if counts is not None and (not counts or len(set(counts)) < len(counts)):
-                raise ValueError(f"{what} is {list(counts)}; give at least one count, each once")
+        of_starts = ((f"freeze of {start.name}", start.freeze) for start in self.starts)
+        for what, entries in (("freeze", self.freeze), *of_starts, ("seeds", self.seeds)):
+            if entries is not None and (not entries or len(set(entries)) < len(entries)):
+                raise ValueError(f"{what} is {list(entries)}; give at least one, each once")
         names = [start.name for start in self.starts]
         if len(set(names)) < len(names) or not names:
             raise ValueError(f"starts need different names, at least one; found {', '.join(names) or 'none'}")
@@ -138,7 +183,20 @@ class ExportChoice(_Model):
 
 
 class Experiment(_Model):
-    """One file, `*.yaml`. `network` is a shipped name or the path of a .cfg; `size` the input's width and height."""
+    """One file, `*.yaml`.
+
+    Attributes:
+        network: a shipped Darknet cfg by name, the path of a .cfg, a model of Ultralytics (yolov3-tinyu, yolo11n,
+            yolo26n, or the path of a .pt), or fasterrcnn_resnet50_fpn.
+        size: width and height of the input, in pixels.
+        subdivisions: a batch is run in as many parts, one after the other, where memory is short; batch norm sees a
+            part at a time, as in Darknet.
+        views: augmented views of each picture that are kept where layers are frozen; by default enough for the number
+            of iterations. 0 makes a new one each time, and nothing can be kept.
+        feature_cache_gib: what the features of frozen layers may take; by default a share of what is free.
+        ema: evaluate and keep the moving average of the weights with this decay.
+        best_by: the figure that decides which weights are the best.
+    """
 
     name: _Name
     description: str = ""
@@ -152,7 +210,12 @@ class Experiment(_Model):
     burn_in: Annotated[int, Field(ge=0)] = 0
     batch_norm_momentum: Annotated[float, Field(gt=0, le=1)] = 0.1
     loss: Literal["alexeyab", "original"] = "alexeyab"
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    subdivisions: Annotated[int, Field(ge=1)] = 1
+    views: Annotated[int, Field(ge=0)] | None = None
+    feature_cache_gib: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    best_by: Literal["ap50", "coco_map", "f1"] = "ap50"
     augment: Augment = Augment()
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
     data: dict[str, DataSource]
@@ -165,6 +228,8 @@ class Experiment(_Model):
             raise ValueError(
                 f"size={self.size} is no multiple of 32; the nearest is {max(32, round(self.size / 32) * 32)}"
             )
+        if self.batch % self.subdivisions:
+            raise ValueError(f"batch={self.batch} cannot be cut into subdivisions={self.subdivisions} equal parts")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds is {list(self.seeds)}; give at least one, each once")
         if not self.stages:
@@ -209,5 +274,6 @@ def read_experiment(path: Path) -> Experiment:
         )
         for stage in experiment.stages
     )
-    network = str(base / experiment.network) if experiment.network.endswith(".cfg") else experiment.network
+    is_file = experiment.network.endswith((".cfg", ".pt"))
+    network = str(base / experiment.network) if is_file else experiment.network
     return experiment.model_copy(update={"data": data, "stages": stages, "network": network})

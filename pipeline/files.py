@@ -1,7 +1,9 @@
 """Files that appear complete or not at all. Knows nothing about what is in them."""
 
 import contextlib
+import fcntl
 import glob
+import hashlib
 import json
 import os
 import shutil
@@ -10,7 +12,34 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["new_file", "new_folder", "write_bytes", "write_json", "write_text"]
+from pipeline.errors import refuse
+
+__all__ = ["file_sha256", "locked_folder", "new_file", "new_folder", "write_bytes", "write_json", "write_text"]
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def locked_folder(path: Path) -> Iterator[None]:
+    """Hold `path` alone inside the block; it ends with the process, however that ends.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise refuse(path, "another process works in it", "wait until it is done, or stop it") from None
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from pipeline.errors import UserError, refuse
@@ -15,6 +14,8 @@ _AnyModel = TypeVar("_AnyModel", bound=BaseModel)
 
 def read_yaml(path: Path, kind: type[_AnyModel]) -> _AnyModel:
     """Read a YAML file into a pydantic model; anything wrong is one line with file, key, value and what is allowed."""
+    import yaml
+
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:

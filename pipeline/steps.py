@@ -25,7 +25,11 @@ from pipeline.progress import Bars
 from pipeline.report.plots import plot_ap
 from pipeline.report.table import Arm, arms_of_stage, table_text
 from pipeline.train.loop import Step
-from pipeline.train.stages import PlannedTrial, Workspace, plan_trials, require_current, run_trials
+from pipeline.train.processes import Processes
+from pipeline.train.stages import PlannedTrial, plan_trials, require_current
+from pipeline.train.sweep import run_trials
+from pipeline.train.trial import TrialResult
+from pipeline.workspace import Workspace
 
 __all__ = [
     "curate_recipe",
@@ -180,24 +184,31 @@ def _reporter(recipe: Recipe, bars: Bars) -> Progress:
     return lambda what, done, total: bars.show(f"curate {recipe.name}: {what}", done, total)
 
 
-def train_trials(experiment: Experiment, workspace: Workspace, bars: Bars) -> list[PlannedTrial]:
+def train_trials(experiment: Experiment, workspace: Workspace, bars: Bars, processes: Processes) -> list[PlannedTrial]:
     """Train what is not finished, with a bar per trial; Ctrl-C saves and raises Interrupted."""
     plan = plan_trials(experiment, workspace)
 
     def on_step(trial: PlannedTrial, step: Step) -> None:
-        ap = "" if step.ap50 is None else f", AP {100 * step.ap50:.1f} %"
-        note = f"loss {step.loss:.2f}{ap}, {step.images_per_second:.0f} images/s"
-        bars.show(f"train {trial.name}", step.iteration, trial.stage.iterations, note)
+        bars.show(f"train {trial.name}", step.iteration, trial.stage.iterations, step_note(step))
 
     with stop_on_signals() as stop:
-        for trial, result in run_trials(experiment, plan, stop, on_step=on_step):
-            bars.show(
-                f"train {trial.name}",
-                trial.stage.iterations,
-                trial.stage.iterations,
-                f"best AP {100 * result.best_ap50:.1f} % at {result.best_iteration}",
-            )
+        for trial, result in run_trials(experiment, plan, workspace, stop, on_step, processes):
+            if result is not None:
+                show_result(trial, result, bars)
     return plan
+
+
+def step_note(step: Step) -> str:
+    """What stands beside a bar: the loss and its parts, the newest AP, the speed."""
+    parts = " + ".join(f"{name} {value:.2f}" for name, value in step.parts.items())
+    ap = "" if step.ap50 is None else f", AP {100 * step.ap50:.1f} %"
+    return f"loss {step.loss:.2f} ({parts}){ap}, {step.images_per_second:.0f} images/s"
+
+
+def show_result(trial: PlannedTrial, result: TrialResult, bars: Bars) -> None:
+    """Fill the bar of a trial that is finished."""
+    note = f"best AP {100 * result.best_ap50:.1f} % at {result.best_iteration}, {result.diagnosis.partition(':')[0]}"
+    bars.show(f"train {trial.name}", result.iterations, result.iterations, note)
 
 
 def write_tables(experiment: Experiment, plan: list[PlannedTrial], workspace: Workspace) -> dict[str, list[Arm]]:
@@ -225,7 +236,7 @@ def export_best(experiment: Experiment, workspace: Workspace) -> Bundle:
     if experiment.export is None:
         raise refuse(f"experiment {experiment.name}", "has no key export", "add export: {stage: ..., name: ...}")
     trial = best_trial(experiment.export, plan_trials(experiment, workspace))
-    require_current(experiment, trial)
+    require_current(experiment, trial, workspace)
     return export_bundle(experiment.export, trial, workspace.bundles)
 
 

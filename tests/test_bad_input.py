@@ -40,7 +40,7 @@ STAGE = {"name": "first", "data": "squares", "iterations": 5}
         ({"size": "big"}, ("size: found 'big'", "integer")),
         ({"name": "gone"}, ("key name is missing",)),
         ({"resize": "crop"}, ("resize: found 'crop'", "'stretch' or 'letterbox'")),
-        ({"network": "yolov9"}, ("network yolov9: unknown", "yolov3-tiny")),
+        ({"network": "yolov9"}, ("yolov9: no such model", "yolo11n")),
         ({"network": "missing.cfg"}, ("missing.cfg", "No such file")),
         ({"stages": []}, ("stages is empty",)),
         ({"seeds": []}, ("seeds is []",)),

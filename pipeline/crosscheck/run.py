@@ -21,13 +21,14 @@ from pipeline.curate.examine import Examination
 from pipeline.curate.labels import ImagePredictions, Predictions, write_predictions
 from pipeline.curate.recipe import Recipe
 from pipeline.curated import read_curated_set
-from pipeline.darknet import DarknetNetwork, load_weights
 from pipeline.experiment import Experiment
 from pipeline.files import new_file, write_bytes
 from pipeline.interrupt import Interrupted, StopRequest
 from pipeline.train.dataset import load_images
 from pipeline.train.evaluate import detect
-from pipeline.train.stages import PlannedTrial, Workspace, plan_trials, run_trials
+from pipeline.train.stages import PlannedTrial, plan_trials
+from pipeline.train.sweep import run_trials
+from pipeline.workspace import Workspace
 
 __all__ = ["cross_check"]
 
@@ -80,7 +81,8 @@ def _train(experiment: Experiment, workspace: Workspace, stop: StopRequest, repo
     def on_step(trial: PlannedTrial, step) -> None:  # type: ignore[no-untyped-def]
         report(f"train {trial.stage.name}", step.iteration, trial.stage.iterations, f"loss {step.loss:.2f}")
 
-    for trial, result in run_trials(experiment, plan, stop, on_step=on_step):
+    for trial, result in run_trials(experiment, plan, workspace, stop, on_step):
+        assert result is not None  # one process trains alone
         note = f"AP {100 * result.best_ap50:.1f} % on labels as they are"
         report(f"train {trial.stage.name}", trial.stage.iterations, trial.stage.iterations, note)
     return {trial.stage.name: trial for trial in plan}
@@ -114,14 +116,13 @@ def _detections(
     recipe: Recipe, material: Material, own: np.ndarray, trial: PlannedTrial
 ) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
     """Boxes as fractions of the photo, scores and classes on the images `own`, best first."""
-    network = DarknetNetwork(trial.cfg)
-    with torch.no_grad():
-        load_weights(network, trial.folder.best_weights)
+    detector = trial.network.build()
+    detector.load(trial.folder.best_weights)
     images = {image.image_id: image for image in read_curated_set(trial.data.root).splits["val"]}
     wanted = [images[material.image_ids[index]] for index in own]
     size = recipe.labels.size
     data = load_images(wanted, size, size, recipe.network.resize)
-    found = detect(network, data, threshold=_LEAST_SCORE, nms_threshold=_NMS)
+    found = detect(detector, data, threshold=_LEAST_SCORE, nms_threshold=_NMS)
     shares = [
         part.boxes / np.array([image.width, image.height] * 2, dtype=np.float64)
         for part, image in zip(found, wanted, strict=True)

@@ -23,7 +23,7 @@ from pipeline.curate.rules import apply_rules, apply_size_rules, boxes_by_image,
 from pipeline.curate.scorecache import ScoreCache, cache_key
 from pipeline.curate.select import Backbone, farthest_points, quality
 from pipeline.curate.splits import assign_splits
-from pipeline.curated import file_sha256
+from pipeline.files import file_sha256
 from pipeline.photos import photo_size, read_rgb
 
 __all__ = ["Examination", "Fetcher", "Progress", "examine"]

@@ -70,7 +70,7 @@ class Backbone:
     """Features of photos. weights: a Darknet file that reaches layer 12 at least; None for a network at random."""
 
     def __init__(self, weights: Path | None) -> None:
-        from pipeline.curated import file_sha256
+        from pipeline.files import file_sha256
 
         self._weights = weights
         self._network: DarknetNetwork | None = None

@@ -4,10 +4,11 @@ Knows what each layer computes; knows nothing about weights files, losses or tra
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
@@ -45,11 +46,13 @@ class BatchNorm(nn.Module):
         bias, scale: learned, (channels,).
         rolling_mean, rolling_variance: used in eval mode, (channels,).
         momentum: weight of the newest batch; 0.1 in AlexeyAB's CPU build, 0.01 in its CUDA build and the original.
+        is_synchronised: in training, take the statistics of all processes that share a batch (torch.distributed).
     """
 
     def __init__(self, channels: int, momentum: float = 0.1) -> None:
         super().__init__()
         self.momentum = momentum
+        self.is_synchronised = False
         self.bias = nn.Parameter(torch.zeros(channels))
         self.scale = nn.Parameter(torch.ones(channels))
         self.rolling_mean: Tensor
@@ -63,9 +66,8 @@ class BatchNorm(nn.Module):
             return functional.batch_norm(
                 x, self.rolling_mean, self.rolling_variance, self.scale, self.bias, False, 0.0, BATCH_NORM_EPS
             )
-        y: Tensor = _TrainingNorm.apply(
-            x, self.scale, self.bias, self.rolling_mean, self.rolling_variance, self.momentum
-        )
+        norm = _SynchronisedNorm if self.is_synchronised else _TrainingNorm
+        y: Tensor = norm.apply(x, self.scale, self.bias, self.rolling_mean, self.rolling_variance, self.momentum)
         return y
 
 
@@ -100,8 +102,45 @@ class _TrainingNorm(torch.autograd.Function):
         return dx, dscale, dbias, None, None, None
 
 
+class _SynchronisedNorm(torch.autograd.Function):
+    """`_TrainingNorm` over the batches of all processes together, with the same numbers as one process would have."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, momentum: float
+    ) -> Tensor:
+        values = x.float()
+        n = values.numel() // x.shape[1] * dist.get_world_size()
+        batch_mean = _sum_over_processes(values.sum(dim=(0, 2, 3))) / n
+        centred = values - batch_mean[:, None, None]
+        batch_variance = _sum_over_processes(centred.square().sum(dim=(0, 2, 3))) / (n - 1)
+        inverse_std = (batch_variance + BATCH_NORM_EPS).rsqrt()
+        mean.lerp_(batch_mean, momentum)
+        variance.lerp_(batch_variance, momentum)
+        ctx.save_for_backward(x, scale, batch_mean, inverse_std)
+        ctx.n = n
+        return (centred * (inverse_std * scale)[:, None, None] + bias[:, None, None]).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, scale, batch_mean, inverse_std = ctx.saved_tensors
+        dy = gradients[0].float()
+        normal = (x.float() - batch_mean[:, None, None]) * inverse_std[:, None, None]
+        dbias, dscale = dy.sum(dim=(0, 2, 3)), (dy * normal).sum(dim=(0, 2, 3))
+        # The sums over the processes stand for what each value changes in the others' statistics; the gradients of
+        # scale and bias are this process's own, which DistributedDataParallel adds up.
+        both = _sum_over_processes(torch.stack((dbias, dscale))) / ctx.n
+        dx = (dy - both[0][:, None, None] - normal * both[1][:, None, None]) * (scale * inverse_std)[:, None, None]
+        return dx.to(x.dtype), dscale, dbias, None, None, None
+
+
+def _sum_over_processes(values: Tensor) -> Tensor:
+    dist.all_reduce(values)
+    return values
+
+
 class _Weighted(nn.Module):
-    """What convolutional and connected layers share: batch norm or a bias, an activation, and freezing."""
+    """What convolutional and connected layers share: batch norm or a bias, and an activation."""
 
     weight: nn.Parameter
     norm: BatchNorm | None
@@ -112,7 +151,6 @@ class _Weighted(nn.Module):
         self.norm = BatchNorm(outputs) if batch_normalize else None
         self.own_bias = None if batch_normalize else nn.Parameter(torch.zeros(outputs))
         self.activation = activation
-        self.is_frozen = False
 
     @property
     def bias(self) -> nn.Parameter:
@@ -120,19 +158,6 @@ class _Weighted(nn.Module):
         bias = self.own_bias if self.norm is None else self.norm.bias
         assert bias is not None
         return bias
-
-    def freeze(self) -> None:
-        """Stop learning: no gradient, hence no decay, and batch norm stays in eval with its statistics untouched."""
-        self.is_frozen = True
-        for parameter in self.parameters():
-            parameter.requires_grad_(False)
-            parameter.grad = None  # an optimizer decays what has one
-        self.eval()
-
-    def train(self, mode: bool = True) -> "_Weighted":
-        """Set training mode, unless frozen."""
-        super().train(mode and not self.is_frozen)
-        return self
 
 
 class ConvolutionalLayer(_Weighted):
@@ -261,6 +286,7 @@ class DarknetNetwork(nn.Module):
         cfg: the text it was built from.
         spec: every layer's description and output shape.
         layers: one module per section; `state_dict` keys begin with `layers.<index>.`.
+        reads: of every layer, the layers whose outputs it takes, in order; -1 is the image.
     """
 
     def __init__(self, cfg: Cfg) -> None:
@@ -270,7 +296,7 @@ class DarknetNetwork(nn.Module):
         befores = (self.spec.input, *self.spec.shapes[:-1])
         triples = zip(self.spec.layers, befores, self.spec.shapes, strict=True)
         self.layers = nn.ModuleList(_build(spec, before, after) for spec, before, after in triples)
-        self._last_use = _last_use(self.spec.layers)
+        self.reads = tuple(_reads(index, spec) for index, spec in enumerate(self.spec.layers))
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Run the network.
@@ -282,14 +308,36 @@ class DarknetNetwork(nn.Module):
             The raw output before each yolo layer, (batch, masks * (5 + classes), height, width) each, in the order of
             the cfg; for a network without one, the output of the last layer.
         """
-        heads = set(self.spec.yolo_layers)
-        wanted = heads or {len(self.layers) - 1}
-        return [output for index, output in self._run(images, keep=wanted) if index in wanted]
+        wanted = self.spec.yolo_layers or (len(self.layers) - 1,)
+        outputs = self.outputs(images, wanted)
+        return [outputs[index] for index in wanted]
 
     def outputs(self, images: Tensor, layers: Iterable[int]) -> dict[int, Tensor]:
         """Outputs of the layers asked for; a yolo layer gives its raw input."""
         wanted = set(layers)
-        return {index: output for index, output in self._run(images, keep=wanted) if index in wanted}
+        return self.compute({-1: images}, range(max(wanted) + 1), wanted)
+
+    def compute(self, known: Mapping[int, Tensor], layers: Sequence[int], wanted: Collection[int]) -> dict[int, Tensor]:
+        """Run `layers`, in ascending order, and return the outputs of those `wanted`.
+
+        known: outputs of layers that have run, by their index, and the images as -1. What no layer reads any more is
+        let go at once.
+        """
+        values = dict(known)
+        last_read = {source: index for index in layers for source in self.reads[index]}
+        for index in layers:
+            inputs = [values[source] for source in self.reads[index]]
+            match self.spec.layers[index]:
+                case Route():
+                    values[index] = self.layers[index](inputs)
+                case Shortcut():
+                    values[index] = self.layers[index](inputs[0], inputs[1:])
+                case _:
+                    values[index] = self.layers[index](inputs[0])
+            del inputs
+            for source in [s for s in values if s not in wanted and last_read.get(s, -1) <= index]:
+                del values[source]
+        return {index: values[index] for index in wanted}
 
     def decode(self, raw: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Boxes (batch, M, 4) xyxy in pixels of the network input and scores (batch, M, classes), head after head."""
@@ -301,21 +349,6 @@ class DarknetNetwork(nn.Module):
         layer = self.layers[index]
         assert isinstance(layer, ConvolutionalLayer | ConnectedLayer), index
         return layer
-
-    def _run(self, x: Tensor, keep: set[int]) -> Iterable[tuple[int, Tensor]]:
-        outputs: dict[int, Tensor] = {}
-        for index, (spec, layer) in enumerate(zip(self.spec.layers, self.layers, strict=True)):
-            if isinstance(spec, Route):
-                x = layer([outputs[source] for source in spec.sources])
-            elif isinstance(spec, Shortcut):
-                x = layer(x, [outputs[source] for source in spec.sources])
-            else:
-                x = layer(x)
-            yield index, x
-            if self._last_use.get(index, -1) > index:
-                outputs[index] = x
-            for source in [source for source in outputs if self._last_use[source] <= index]:
-                del outputs[source]
 
 
 def _build(spec: LayerSpec, before: Shape, after: Shape) -> nn.Module:
@@ -342,10 +375,11 @@ def _build(spec: LayerSpec, before: Shape, after: Shape) -> nn.Module:
             return nn.Identity()
 
 
-def _last_use(layers: tuple[LayerSpec, ...]) -> dict[int, int]:
-    """The last layer that reads each output by its index; the next layer's reading does not count."""
-    last: dict[int, int] = {}
-    for index, layer in enumerate(layers):
-        if isinstance(layer, Route | Shortcut):
-            last.update(dict.fromkeys(layer.sources, index))
-    return last
+def _reads(index: int, spec: LayerSpec) -> tuple[int, ...]:
+    match spec:
+        case Route():
+            return spec.sources
+        case Shortcut():
+            return (index - 1, *spec.sources)
+        case _:
+            return (index - 1,)

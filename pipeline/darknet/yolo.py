@@ -5,6 +5,7 @@ gradient. `cost` returns what Darknet prints (the sum of the squared deltas) and
 Knows nothing about networks, files or images.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import UserError
+from pipeline.tensors import constant
 
 __all__ = ["Flavour", "YoloHead", "activate", "cost", "decode", "delta", "relative_boxes", "require_trainable"]
 
@@ -55,12 +57,13 @@ class YoloHead:
 
     def all_anchors(self, like: Tensor) -> Tensor:
         """(anchors, 2) width and height relative to the network input, on the device of `like`."""
-        size = like.new_tensor([self.network_width, self.network_height])
-        return like.new_tensor(self.anchors) / size
+        return constant(self.anchors, like) / constant((self.network_width, self.network_height), like)
 
     def own_anchors(self, like: Tensor) -> Tensor:
         """(masks, 2) width and height relative to the network input, of the anchors in `mask`."""
-        return self.all_anchors(like)[list(self.mask)]
+        return constant(tuple(self.anchors[number] for number in self.mask), like) / constant(
+            (self.network_width, self.network_height), like
+        )
 
 
 def activate(raw: Tensor, head: YoloHead) -> Tensor:
@@ -113,7 +116,7 @@ def decode(raw: Tensor, head: YoloHead) -> tuple[Tensor, Tensor]:
     output = activate(raw, head)
     batch = int(output.shape[0])
     boxes = relative_boxes(output, head).reshape(batch, -1, 4)
-    size = boxes.new_tensor([head.network_width, head.network_height])
+    size = constant((head.network_width, head.network_height), boxes)
     centre, half = boxes[..., :2] * size, boxes[..., 2:] * size / 2
     scores = (output[:, :, 4:5] * output[:, :, 5:]).movedim(2, -1).reshape(batch, -1, head.classes)
     return torch.cat((centre - half, centre + half), dim=-1), scores
@@ -155,50 +158,35 @@ def delta(raw: Tensor, truth: Tensor, head: YoloHead, flavour: Flavour = "alexey
         Same shape as `raw`, float32.
     """
     output = activate(raw, head)
-    _, masks, _, height, width = output.shape
     is_alexeyab = flavour == "alexeyab"
     obj_normalizer = head.obj_normalizer if is_alexeyab else 1.0
     iou_normalizer = head.iou_normalizer if is_alexeyab else 1.0
 
     valid = (truth[..., 0] != 0) & (truth[..., 4] >= 0) & (truth[..., 4] < head.classes)
-    objectness, classes = output[:, :, 4], output[:, :, 5:]
-    result = torch.zeros_like(output)
-    result[:, :, 4] = -obj_normalizer * objectness
+    values = output.movedim(2, -1)  # (batch, masks, height, width, 5 + classes)
+    objectness, classes = values[..., 4], values[..., 5:]
     is_ignored = _best_iou(relative_boxes(output, head), truth[..., :4], valid) > head.ignore_thresh
     if is_alexeyab:
-        is_ignored &= classes.amax(dim=2) > _IGNORE_CLASS_SCORE
-    result[:, :, 4].masked_fill_(is_ignored, 0)
+        is_ignored &= classes.amax(dim=-1) > _IGNORE_CLASS_SCORE
+    background = torch.where(is_ignored, 0, -obj_normalizer * objectness)
 
-    # One entry per truth that this head is responsible for: its image, anchor and cell.
-    anchor = _best_anchor(truth[..., 2:4], head)
-    own = torch.full((len(head.anchors),), -1, device=raw.device)
-    own[list(head.mask)] = torch.arange(masks, device=raw.device)
-    image, slot = torch.nonzero(valid & (own[anchor] >= 0), as_tuple=True)
-    if not len(image):
-        return result.view_as(raw)
-    box, label = truth[image, slot, :4], truth[image, slot, 4].long()
-    mask = own[anchor[image, slot]]
-    column = (box[:, 0] * width).long().clamp(0, width - 1)
-    row = (box[:, 1] * height).long().clamp(0, height - 1)
-    cell = (image, mask, row, column)
-
-    position = box[:, :2] * box.new_tensor([width, height]) - torch.stack((column, row), dim=1)
-    size = torch.log(box[:, 2:] / head.all_anchors(box)[anchor[image, slot]])
-    predicted = output.movedim(2, -1)[cell]
-    scale = iou_normalizer * (2 - box[:, 2:3] * box[:, 3:4])
-    box_delta = scale * (torch.cat((position, size), dim=1) - predicted[:, :4])
-    if not is_alexeyab:
-        box_delta = torch.where(_is_last_in_cell(cell, output.shape)[:, None], box_delta, 0)
-    by_cell = result.movedim(2, -1)  # (batch, masks, height, width, 5 + classes), a view
-    by_cell.index_put_((*(index[:, None] for index in cell), torch.arange(4, device=raw.device)), box_delta, True)
-    by_cell[(*cell, 4)] = obj_normalizer * (1 - predicted[:, 4])
+    cell, anchor = _cells(truth, valid, head, output.shape)
+    is_object = _per_cell(torch.ones_like(truth[..., :1]), cell, values, "amax")[..., 0] > 0
     # Every class of the cell is pushed to 0, those of its truths to 1 (delta_yolo_class).
+    label = truth[..., 4].long().clamp(0, head.classes - 1)
+    is_class = _per_cell(torch.nn.functional.one_hot(label, head.classes).to(values), cell, values, "amax") > 0
     smooth = head.label_smooth_eps
-    by_cell[(*(index[:, None] for index in cell), torch.arange(5, 5 + head.classes, device=raw.device))] = (
-        0.5 * smooth - predicted[:, 5:]
+    class_delta = torch.where(is_class, 1 - 0.5 * smooth, 0.5 * smooth) - classes
+    counted = cell if is_alexeyab else _without_followed(cell, values)
+    result = torch.cat(
+        (
+            _per_cell(_box_deltas(truth, anchor, cell, values, head, iou_normalizer), counted, values, "sum"),
+            torch.where(is_object, obj_normalizer * (1 - objectness), background)[..., None],
+            torch.where(is_object[..., None], class_delta, 0),
+        ),
+        dim=-1,
     )
-    by_cell[(*cell, 5 + label)] = 1 - 0.5 * smooth - predicted.gather(1, 5 + label[:, None])[:, 0]
-    return result.view_as(raw)
+    return result.movedim(-1, 2).reshape(raw.shape)
 
 
 def cost(raw: Tensor, truth: Tensor, head: YoloHead, flavour: Flavour = "alexeyab") -> Tensor:
@@ -248,12 +236,52 @@ def _best_anchor(size: Tensor, head: YoloHead) -> Tensor:
     return (intersection / union).argmax(dim=-1)
 
 
-def _is_last_in_cell(cell: tuple[Tensor, ...], shape: torch.Size) -> Tensor:
-    """Whether no later truth of the same image falls into the same cell and anchor."""
+def _cells(truth: Tensor, valid: Tensor, head: YoloHead, shape: torch.Size) -> tuple[Tensor, Tensor]:
+    """For each truth the flat number of its image, mask and cell, and the number of its anchor: (batch, truths) both.
+
+    A truth that this head is not responsible for gets the number after the last: shapes stay the same whatever the
+    truths are, so that a device never waits for the processor to count them.
+    """
     batch, masks, _, height, width = shape
-    image, mask, row, column = cell
-    flat = ((image * masks + mask) * height + row) * width + column
-    order = torch.arange(len(flat), device=flat.device)
-    last = torch.full((batch * masks * height * width,), -1, device=flat.device)
-    last.scatter_reduce_(0, flat, order, "amax")
-    return last[flat] == order
+    anchor = _best_anchor(truth[..., 2:4], head)
+    mask = torch.full_like(anchor, -1)
+    for place, own in enumerate(head.mask):
+        mask = torch.where(anchor == own, place, mask)
+    column = (truth[..., 0] * width).long().clamp(0, width - 1)
+    row = (truth[..., 1] * height).long().clamp(0, height - 1)
+    image = torch.arange(batch, device=truth.device)[:, None]
+    number = ((image * masks + mask) * height + row) * width + column
+    return torch.where(valid & (mask >= 0), number, batch * masks * height * width), anchor
+
+
+def _per_cell(rows: Tensor, cell: Tensor, values: Tensor, reduce: str) -> Tensor:
+    """Reduce `rows`, (batch, truths, columns), into their cells: (batch, masks, height, width, columns), 0
+    where there is none."""
+    columns = rows.shape[-1]
+    cells = math.prod(values.shape[:-1])
+    place = cell.reshape(-1, 1).expand(-1, columns)
+    filled = rows.new_zeros(cells + 1, columns).scatter_reduce(0, place, rows.reshape(-1, columns), reduce)
+    return filled[:-1].view(*values.shape[:-1], columns)
+
+
+def _box_deltas(
+    truth: Tensor, anchor: Tensor, cell: Tensor, values: Tensor, head: YoloHead, normalizer: float
+) -> Tensor:
+    """(batch, truths, 4) delta of x, y, w and h (delta_yolo_box); anything for truths of other heads."""
+    height, width = values.shape[2:4]
+    box = truth[..., :4]
+    grid = constant((width, height), box)
+    corner = (box[..., :2] * grid).floor().clamp(min=0).minimum(grid - 1)
+    size = torch.log(box[..., 2:].clamp(min=1e-9) / head.all_anchors(box)[anchor])
+    wanted = torch.cat((box[..., :2] * grid - corner, size), dim=-1)
+    flat = values[..., :4].reshape(-1, 4)
+    predicted = flat[cell.clamp(max=len(flat) - 1)]
+    return normalizer * (2 - box[..., 2:3] * box[..., 3:4]) * (wanted - predicted)
+
+
+def _without_followed(cell: Tensor, values: Tensor) -> Tensor:
+    """`cell` without the truths that a later one of the same image follows in the same cell."""
+    cells = math.prod(values.shape[:-1])
+    order = torch.arange(cell.numel(), device=cell.device)
+    last = torch.full((cells + 1,), -1, device=cell.device).scatter_reduce(0, cell.flatten(), order, "amax")
+    return torch.where(last[cell] == order.view_as(cell), cell, cells)

@@ -49,6 +49,8 @@ def export_bundle(choice: ExportChoice, trial: PlannedTrial, bundles: Path) -> B
     """
     settings, result = trial.folder.read()
     assert result is not None
+    if trial.network.cfg is None:
+        raise refuse(trial.folder.root, f"network {trial.network.name}", "bundles are made of Darknet networks")
     network = DarknetNetwork(read_cfg(trial.folder.cfg))
     load_weights(network, trial.folder.best_weights)
     network.eval()

@@ -13,6 +13,7 @@ from deploy.frame import Detections
 from deploy.nms import iou
 from pipeline.darknet import DarknetNetwork
 from pipeline.errors import refuse
+from pipeline.networks.darknet import DarknetDetector
 from pipeline.train.dataset import ImageTensors
 from pipeline.train.evaluate import NMS_THRESHOLD, SCORE_THRESHOLD, average_precision, detect
 
@@ -57,7 +58,7 @@ def check_parity(network: DarknetNetwork, model: bytes, data: ImageTensors, clas
         backend = OnnxRuntimeBackend(path)
         boxes, scores, exported = _run_exported(backend, data)
     expected_boxes, expected_scores = _run_trained(network, data)
-    trained = detect(network, data)
+    trained = detect(DarknetDetector(network), data)
     matters = expected_scores.max(axis=2) > SCORE_THRESHOLD
     before = average_precision(trained, data.sources, len(classes))
     after = average_precision(exported, data.sources, len(classes))

@@ -9,6 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from pipeline.errors import refuse
@@ -121,9 +122,25 @@ class Detector(nn.Module):
             boxes (batch, M, 4) float32 xyxy in pixels of the network input, scores (batch, M, classes) float32.
         """
 
+    @torch.no_grad()
+    def predict_with_losses(self, images: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """`predict`, and what `losses` says of the same images, both in eval mode."""
+        return *self.predict(images), self.losses(self.trunk(images), truth)
+
+    def require_trainable(self) -> None:
+        """Raise UserError where the loss of this detector is not implemented."""
+
     @abstractmethod
     def decayed(self) -> list[nn.Parameter]:
         """The parameters that weight decay applies to."""
+
+    @abstractmethod
+    def synchronise(self) -> None:
+        """Let batch norm use the statistics of the whole batch where several processes share it."""
+
+    @abstractmethod
+    def describe(self, folder: Path) -> None:
+        """Write beside the weights what other tools need to read them, such as Darknet's cfg."""
 
     @abstractmethod
     def save(self, path: Path, seen: int) -> None:

@@ -21,7 +21,7 @@ def plot_ap(arms: Sequence[Arm], title: str, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     starts = list(dict.fromkeys(arm.start for arm in arms))
-    freezes = sorted({arm.freeze for arm in arms})
+    freezes = list(dict.fromkeys(arm.freeze for arm in arms))
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
     for arm in arms:
         axes.plot(

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipeline.train.freeze import freeze_label
 from pipeline.train.stages import PlannedTrial
 from pipeline.train.trial import Evaluation
 
@@ -22,7 +23,7 @@ class Arm:
     """
 
     start: str
-    freeze: int
+    freeze: str
     seed: int
     evaluations: tuple[Evaluation, ...]
     best: Evaluation
@@ -44,7 +45,7 @@ def arms_of_stage(plan: Sequence[PlannedTrial], stage: str) -> list[Arm]:
     return [
         Arm(
             trial.start.name,
-            trial.freeze,
+            freeze_label(trial.freeze),
             trial.seed,
             evaluations,
             max(evaluations, key=lambda e: e.ap50),

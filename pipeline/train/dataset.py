@@ -1,20 +1,27 @@
 """A split as tensors of the network's size, held as uint8; knows nothing about training."""
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from deploy.resize import Placement, boxes_to_network, resize_image
-from pipeline.curated import LabelledImage
+from deploy.resize import Placement, boxes_to_network, place, resize_image
 from pipeline.errors import refuse
+from pipeline.files import new_file
+
+if TYPE_CHECKING:
+    from pipeline.curated import LabelledImage
 
 __all__ = ["ImageTensors", "load_images"]
+
+Progress = Callable[[int], None]  # pictures decoded
 
 
 @dataclass(frozen=True)
@@ -22,7 +29,7 @@ class ImageTensors:
     """Images of one split, resized once.
 
     Attributes:
-        images: (N, 3, height, width) uint8, RGB.
+        images: (N, 3, height, width) uint8, RGB; in memory, or a file mapped into it.
         truth: (N, most boxes, 5) float32: centre x, centre y, width, height relative to the network's input, class;
             rows of zeros are padding.
         placements: where each source picture lies in the input.
@@ -32,32 +39,86 @@ class ImageTensors:
     images: Tensor
     truth: Tensor
     placements: tuple[Placement, ...]
-    sources: tuple[LabelledImage, ...]
+    sources: tuple["LabelledImage", ...]
 
     def __len__(self) -> int:
         return len(self.sources)
 
 
-def load_images(sources: Sequence[LabelledImage], width: int, height: int, resize: str) -> ImageTensors:
-    """Decode and resize every picture, as the drone would; a picture that cannot be decoded is an error."""
+def load_images(
+    sources: Sequence["LabelledImage"],
+    width: int,
+    height: int,
+    resize: str,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> ImageTensors:
+    """Decode and resize every picture, as the drone would; a picture that cannot be decoded is an error.
 
-    def load(source: LabelledImage) -> tuple[np.ndarray, Placement]:
-        return resize_image(_read_rgb(source.path), width, height, resize)
+    cache: folder for the resized pictures. They are mapped into memory from there, so that they need not fit into it,
+    and decoded once for all processes and runs.
+    """
+    shape = (len(sources), 3, height, width)
+    if cache is None:
+        images = torch.empty(shape, dtype=torch.uint8)
+        _decode(sources, images, resize, progress)
+    else:
+        path = cache / f"{_key(sources, width, height, resize)}.u8"
+        if not path.is_file():
+            with new_file(path) as part:
+                with part.open("wb") as file:
+                    file.truncate(int(np.prod(shape)))
+                _decode(sources, _mapped(part, shape), resize, progress)
+        images = _mapped(path, shape)
+    placements = tuple(place(source.width, source.height, width, height, resize) for source in sources)
+    return ImageTensors(images, _truth(sources, placements, width, height), placements, tuple(sources))
+
+
+def _mapped(path: Path, shape: tuple[int, ...]) -> Tensor:
+    return torch.from_file(str(path), shared=True, size=int(np.prod(shape)), dtype=torch.uint8).view(shape)
+
+
+def _key(sources: Sequence["LabelledImage"], width: int, height: int, resize: str) -> str:
+    """A name for these pictures at this size: a file that changed has another time or length."""
+    files = [(str(source.path.resolve()), *_stamp(source.path)) for source in sources]
+    return hashlib.sha256(json.dumps([width, height, resize, files]).encode()).hexdigest()[:24]
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    about = path.stat()
+    return about.st_size, about.st_mtime_ns
+
+
+def _decode(sources: Sequence["LabelledImage"], images: Tensor, resize: str, progress: Progress | None) -> None:
+    height, width = images.shape[2:]
+
+    def load(index: int) -> None:
+        source = sources[index]
+        image, placement = resize_image(_read_rgb(source.path), width, height, resize)
+        if (placement.width, placement.height) != (source.width, source.height):
+            found = f"{placement.width} x {placement.height} pixels, its labels were read for {source.width} x"
+            raise refuse(source.path, f"{found} {source.height}", "save it without rotation, with its labels")
+        images[index] = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
 
     with ThreadPoolExecutor() as pool:
-        loaded = list(pool.map(load, sources))
-    images = torch.empty((len(loaded), 3, height, width), dtype=torch.uint8)
-    truth = torch.zeros((len(loaded), max((len(source.boxes) for source in sources), default=0), 5))
-    for index, ((image, placement), source) in enumerate(zip(loaded, sources, strict=True)):
-        images[index] = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        for done, _ in enumerate(pool.map(load, range(len(sources))), start=1):
+            if progress:
+                progress(done)
+
+
+def _truth(sources: Sequence["LabelledImage"], placements: Sequence[Placement], width: int, height: int) -> Tensor:
+    truth = torch.zeros((len(sources), max((len(source.boxes) for source in sources), default=0), 5))
+    for index, (source, placement) in enumerate(zip(sources, placements, strict=True)):
         boxes = boxes_to_network(source.boxes, placement) / np.array([width, height] * 2, np.float32)
         rows = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], axis=1)
         truth[index, : len(rows), :4] = torch.from_numpy(rows)
         truth[index, : len(rows), 4] = torch.from_numpy(source.classes).float()
-    return ImageTensors(images, truth, tuple(placement for _, placement in loaded), tuple(sources))
+    return truth
 
 
 def _read_rgb(path: Path) -> np.ndarray:
+    import cv2
+
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
         raise refuse(path, "cannot be decoded as a picture", "replace or remove it, with its label")

@@ -1,47 +1,68 @@
 """The training loop: one trial from its start to its result, resumable at any moment.
 
-Updates as Darknet does: stochastic gradient descent with momentum, the summed gradient divided by the batch, decay on
-kernels only. What iteration i does depends on the seed and i alone, so that a resumed trial ends with the same numbers.
-Knows nothing about other trials.
+What iteration i does depends on the seed and i alone, so that a resumed trial ends with the same numbers. Knows nothing
+about other trials, nor which family its network is of.
 """
 
-import hashlib
 import json
 import pickle
 import platform
 import time
 from collections.abc import Callable, Collection
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pipeline.curated import file_sha256
-from pipeline.darknet import DarknetNetwork, Header, save_weights
-from pipeline.darknet.network import BatchNorm
-from pipeline.darknet.yolo import cost, require_trainable
-from pipeline.errors import refuse
-from pipeline.files import new_file, write_text
+from pipeline.errors import UserError, refuse
+from pipeline.files import file_sha256, locked_folder, new_file
 from pipeline.interrupt import Interrupted, StopRequest
-from pipeline.train.augment import augment
+from pipeline.networks.detector import Detector
+from pipeline.train.cache import open_cache
+from pipeline.train.curves import diagnose
 from pipeline.train.dataset import ImageTensors
 from pipeline.train.evaluate import evaluate
-from pipeline.train.freeze import freeze_layers
+from pipeline.train.feed import Feed
+from pipeline.train.graph import Captured
+from pipeline.train.processes import Processes
+from pipeline.train.records import Recorders
+from pipeline.train.schedule import Schedule, learning_rate
 from pipeline.train.trial import Evaluation, TrialFolder, TrialResult, TrialSettings
+from pipeline.train.update import MovingAverage, Updater, autocast
 
-__all__ = ["Step", "train_trial"]
+__all__ = ["Runtime", "Step", "train_trial"]
 
 _SAVE_EVERY = 30.0  # seconds between states saved beside those at evaluations
 _LOG_EVERY = 10  # iterations
 
 
 @dataclass(frozen=True)
+class Runtime:
+    """How a trial is run here, which changes no number but the seconds.
+
+    Attributes:
+        processes: that train it together.
+        features: folder for features of frozen layers that do not fit into memory; None to keep none on the disk.
+        most_features: bytes that they may take; by default a share of what is free. 0 keeps none.
+        is_captured: run steps as a CUDA graph.
+    """
+
+    processes: Processes
+    features: Path | None = None
+    most_features: int | None = None
+    is_captured: bool = False
+
+
+@dataclass(frozen=True)
 class Step:
-    """What a progress bar shows: iterations done, smoothed loss per image, images per second, newest AP."""
+    """What a progress bar shows: iterations done, smoothed loss per image, its parts, images per second, newest AP."""
 
     iteration: int
     loss: float
+    parts: dict[str, float]
     images_per_second: float
     ap50: float | None
 
@@ -54,51 +75,52 @@ class _State:
     seconds: float = 0.0
     dose: float = 0.0
     loss: float = 0.0
+    parts: dict[str, float] = field(default_factory=dict)
     metrics_bytes: int = 0
     best_iteration: int = 0
-    best_ap50: float = -1.0
+    best: float = -1.0
+    best_ap50: float = 0.0
     evaluations: list[dict[str, Any]] = field(default_factory=list)
+    is_stopped_early: bool = False
 
 
 def train_trial(
     folder: TrialFolder,
     settings: TrialSettings,
-    network: DarknetNetwork,
+    detector: Detector,
     trained: Collection[int],
     train: ImageTensors,
-    val: ImageTensors,
+    val: ImageTensors | None,
     stop: StopRequest,
+    runtime: Runtime,
     on_step: Callable[[Step], None] | None = None,
-) -> TrialResult:
-    """Train `network`, which holds the start's weights, or go on where the folder's state stands.
+) -> TrialResult | None:
+    """Train `detector`, which holds the start's weights, or go on where the folder's state stands.
 
     Args:
         trained: layers whose weights were trained before.
+        val: None to measure nothing; then the last weights are the best.
         stop: asked after every iteration; if set, the state is saved and Interrupted raised.
 
+    Returns:
+        The result; None in all processes but the first.
+
     Raises:
-        UserError: the folder holds a trial with other settings, a loss that is not finite, a set without boxes.
+        UserError: the folder holds a trial with other settings or another process works in it, a loss that is not
+            finite, a set without boxes, too little memory.
         Interrupted: after a stop; the same call goes on.
     """
-    for head in network.spec.heads:
-        require_trainable(head, settings.loss)
-    if not network.spec.heads:
-        raise refuse(network.cfg.path, "has no [yolo] layer", "train a detector, for example yolov3-tiny")
+    detector.require_trainable()
     if not (train.truth[..., 2] > 0).any():
         raise refuse(settings.data, "no box in the train split", "label at least one object")
-    trainer = _Trainer(folder, settings, network, train, val)
-    trainer.resume()
-    while trainer.state.iteration < settings.iterations:
-        trainer.iterate()
-        if on_step:
-            on_step(trainer.step())
-        if stop.is_set and trainer.state.iteration < settings.iterations:
-            trainer.save()
-            raise Interrupted(
-                f"{folder.root}: kept up to iteration {trainer.state.iteration} of {settings.iterations}; "
-                "the same command goes on from there"
-            )
-    return trainer.finish(trained)
+    with locked_folder(folder.root) if runtime.processes.is_first else nullcontext():
+        trainer = _Trainer(folder, settings, detector, train, val, runtime)
+        try:
+            trainer.resume()
+            trainer.run(stop, on_step)
+            return trainer.finish(trained) if runtime.processes.is_first else None
+        finally:
+            trainer.close()
 
 
 class _Trainer:
@@ -106,143 +128,270 @@ class _Trainer:
         self,
         folder: TrialFolder,
         settings: TrialSettings,
-        network: DarknetNetwork,
+        detector: Detector,
         train: ImageTensors,
-        val: ImageTensors,
+        val: ImageTensors | None,
+        runtime: Runtime,
     ) -> None:
-        self.folder, self.settings, self.network = folder, settings, network
-        self.train, self.val = train, val
-        self.frozen = freeze_layers(network, settings.freeze)
-        for module in network.modules():
-            if isinstance(module, BatchNorm):
-                module.momentum = settings.batch_norm_momentum
-        network.to(memory_format=torch.channels_last)
-        self.optimizer = _optimizer(network, settings)
+        self.folder, self.settings, self.detector = folder, settings, detector
+        self.train, self.val, self.runtime = train, val, runtime
+        self.device = next(detector.parameters()).device
+        detector.freeze(settings.frozen)
+        detector.to(memory_format=torch.channels_last)
+        self.feed = Feed(train, settings.augment, settings.seed, self.device)
+        self.schedule = Schedule(len(train), settings.batch, settings.seed, settings.views)
+        keeps = detector.has_trunk and settings.views
+        self.cache = (
+            open_cache(detector, self.feed, settings.views, self._trunk, runtime.features, runtime.most_features)
+            if keeps
+            else None
+        )
+        self.updater = Updater(
+            detector,
+            settings.precision,
+            settings.momentum,
+            settings.decay,
+            settings.subdivisions,
+            runtime.processes.count,
+        )
+        self.average = MovingAverage(detector, settings.ema) if settings.ema else None
+        learn = self._learn_from_features if self.cache else self._learn_from_pictures
+        self.learn = Captured(learn) if runtime.is_captured and self.device.type == "cuda" else learn
         self.state = _State()
+        self.pending: list[dict[str, Tensor]] = []  # losses that the device may not have computed yet
+        self.recorders = Recorders(folder, settings) if runtime.processes.is_first else None
         self.saved_at = time.monotonic()
+
+    def close(self) -> None:
+        """Let go of files and threads."""
+        self.feed.close()
+        if self.cache:
+            self.cache.close()
+        if self.recorders:
+            self.recorders.close()
 
     def resume(self) -> None:
         """Load the saved state, if there is one, and forget what was logged after it."""
-        self.folder.root.mkdir(parents=True, exist_ok=True)
-        for name in ("state", "best", "last", "trial", "network"):
-            for leftover in self.folder.root.glob(f".{name}-*"):
-                leftover.unlink()
-        result = self.folder.require_same(self.settings)
-        if result is None:
-            self.folder.write(self.settings, None)
-        write_text(self.folder.cfg, self.network.cfg.text)
+        is_first = self.runtime.processes.is_first
+        if is_first:
+            for name in ("state", "best", "last", "trial", "network"):
+                for leftover in self.folder.root.glob(f".{name}-*"):
+                    leftover.unlink()
+            if self.folder.require_same(self.settings) is None:
+                self.folder.write(self.settings, None)
+            self.detector.describe(self.folder.root)
         if self.folder.state.exists():
             try:
                 content = torch.load(self.folder.state, map_location="cpu", weights_only=True)
             except (RuntimeError, OSError, EOFError, pickle.UnpicklingError):
                 raise refuse(self.folder.state, "cannot be read", "remove it; the trial starts over") from None
-            self.network.load_state_dict(content["network"])
-            self.optimizer.load_state_dict(content["optimizer"])
+            self.detector.load_state_dict(content["network"])
+            self.updater.load_state_dict(content["optimizer"])
             self.state = _State(**content["state"])
-        if self.folder.metrics.exists():
+            if self.average and content["average"] is not None:
+                self.average.load_state_dict(content["average"])
+        if is_first and self.folder.metrics.exists():
             with self.folder.metrics.open("rb+") as file:
                 file.truncate(self.state.metrics_bytes)
+        if self.recorders:
+            self.recorders.begin(self.state.iteration)
 
-    def iterate(self) -> None:
+    def run(self, stop: StopRequest, on_step: Callable[[Step], None] | None) -> None:
+        """Iterate to the end, or until asked to stop."""
+        settings, state, processes = self.settings, self.state, self.runtime.processes
+        while state.iteration < settings.iterations and not state.is_stopped_early:
+            try:
+                self._iterate()
+            except RuntimeError as error:
+                _refuse_lack_of_memory(error, settings)
+                raise
+            if on_step and processes.is_first:
+                on_step(self._step())
+            if processes.any(stop.is_set) and state.iteration < settings.iterations and not state.is_stopped_early:
+                self._drain()
+                self._save()
+                raise Interrupted(
+                    f"{self.folder.root}: kept up to iteration {state.iteration} of {settings.iterations}; "
+                    "the same command goes on from there"
+                )
+
+    def _iterate(self) -> None:
         """Train on one batch; log, evaluate and save when it is time."""
         started = time.perf_counter()
         state, settings = self.state, self.settings
-        rate = _learning_rate(settings, state.iteration)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        indices = _batch_indices(len(self.train), settings.batch, settings.seed, state.iteration)
-        loss = self._update(indices)
-        if not torch.isfinite(loss):
-            names = ", ".join(self.train.sources[index].image_id for index in indices[:4])
-            raise refuse(
-                self.folder.root,
-                f"the loss is {float(loss)} at iteration {state.iteration + 1} (pictures {names}, ...)",
-                "lower learning_rate or add burn_in; the last checkpoint is kept",
-            )
+        rate = learning_rate(settings.learning_rate, settings.burn_in, settings.learning_rate_steps, state.iteration)
+        self.updater.set_rate(rate)
+        torch.default_generator.manual_seed(settings.seed * 1_000_003 + state.iteration)  # for dropout and the like
+        self.pending.append(self.learn(*self._inputs(state.iteration)))
+        if self.average:
+            self.average.update()
         state.iteration += 1
         state.dose += rate
-        smoothing = 0.9 if state.iteration > 1 else 0.0
-        state.loss = smoothing * state.loss + (1 - smoothing) * float(loss)
+        is_last = state.iteration == settings.iterations
+        is_evaluated = is_last or state.iteration in settings.evaluate_at
+        is_logged = is_evaluated or state.iteration % _LOG_EVERY == 0
+        if is_logged or self.device.type == "cpu":
+            self._drain()
         state.seconds += time.perf_counter() - started
-        is_evaluated = state.iteration in settings.evaluate_at or state.iteration == settings.iterations
-        if state.iteration % _LOG_EVERY == 0 or is_evaluated:
-            self._log({"iteration": state.iteration, "loss": state.loss, "learning_rate": rate, **self._cost_so_far()})
+        if is_logged:
+            self._log({"iteration": state.iteration, "loss": state.loss, **self._figures(rate)})
+        if settings.checkpoint_every and state.iteration % settings.checkpoint_every == 0:
+            self._keep(self.folder.checkpoint(state.iteration))
         if is_evaluated:
             self._evaluate()
         if is_evaluated or time.monotonic() - self.saved_at > _SAVE_EVERY:
-            self.save()
+            self._drain()
+            self._save()
 
-    def _update(self, indices: Tensor) -> Tensor:
-        """One forward and backward pass and one step; returns Darknet's cost per image."""
-        self.network.train()
-        generator = _generator(self.settings.seed, self.state.iteration, "augment")
-        device = next(self.network.parameters()).device
-        images, truth = self.train.images[indices].to(device), self.train.truth[indices].to(device)
-        images, truth = augment(images, truth, self.settings.augment, generator)
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16"):
-            raws = self.network(images.contiguous(memory_format=torch.channels_last))
-        heads = zip(raws, self.network.spec.heads, strict=True)
-        loss = torch.stack([cost(raw, truth, head, self.settings.loss) for raw, head in heads]).sum() / len(indices)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if torch.isfinite(loss):
-            self.optimizer.step()
-        return loss.detach()
+    def _inputs(self, iteration: int) -> tuple[Tensor, ...]:
+        """What this process learns from: features and boxes, or pictures, boxes and views."""
+        own = self.runtime.processes.share(self.settings.batch)
+        batch = self.schedule.batch(iteration).part(own)
+        if self.cache:
+            features, truth = self.cache.get(batch)
+            return *features, truth
+        is_last = iteration + 1 == self.settings.iterations or self.feed.is_resident
+        return self.feed.raw(batch, None if is_last else self.schedule.batch(iteration + 1).part(own))
+
+    def _learn_from_features(self, *inputs: Tensor) -> dict[str, Tensor]:
+        return self.updater.learn(inputs[:-1], inputs[-1])
+
+    def _learn_from_pictures(self, *raw: Tensor) -> dict[str, Tensor]:
+        pixels, truth = self.feed.augmented(raw)  # type: ignore[arg-type]
+        return self.updater.learn(self._trunk(pixels), truth)
+
+    def _trunk(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """The frozen layers, in the precision of training."""
+        with autocast(self.device, self.settings.precision):
+            return self.detector.trunk(pixels.contiguous(memory_format=torch.channels_last))
+
+    def _drain(self) -> None:
+        """Read the losses of the iterations since the last time; the device has computed them then."""
+        if not self.pending:
+            return
+        names = list(self.pending[0])
+        rows = torch.stack([torch.stack([losses[name] for name in names]) for losses in self.pending])
+        rows = self.runtime.processes.mean(rows).cpu()
+        first = self.state.iteration - len(self.pending)
+        self.pending = []
+        for offset, row in enumerate(rows):
+            if not torch.isfinite(row).all():
+                self._refuse_loss(first + offset, float(row.sum()))
+            smoothing = 0.9 if first + offset else 0.0
+            self.state.loss = smoothing * self.state.loss + (1 - smoothing) * float(row.sum())
+            self.state.parts = dict(zip(names, row.tolist(), strict=True))
+
+    def _refuse_loss(self, iteration: int, loss: float) -> None:
+        images = self.schedule.batch(iteration).images
+        names = ", ".join(self.train.sources[index].image_id for index in images[:4])
+        raise refuse(
+            self.folder.root,
+            f"the loss is {loss} at iteration {iteration + 1} (pictures {names}, ...)",
+            "lower learning_rate or add burn_in; the last checkpoint is kept",
+        )
 
     def _evaluate(self) -> None:
-        scores = evaluate(self.network, self.val, self.settings.classes)
-        state = self.state
-        row = Evaluation(state.iteration, state.seconds, state.dose, scores.ap50, scores.coco_map)
-        self._log({"evaluation": asdict(row), "ap50_per_class": scores.as_dict()["ap50_per_class"]})
+        """Measure, keep the weights, and see whether it is enough; the first process does it for all."""
+        state, settings = self.state, self.settings
+        if self.runtime.processes.is_first:
+            with self.average.applied() if self.average else nullcontext():
+                self._measure()
+                self.detector.save(self.folder.last_weights, state.iteration * settings.batch)
+        state.is_stopped_early = self.runtime.processes.any(self._is_enough())
+
+    def _measure(self) -> None:
+        state, settings = self.state, self.settings
+        if self.val is None:
+            self.detector.save(self.folder.best_weights, state.iteration * settings.batch)
+            state.best_iteration = state.iteration
+            return
+        scores = evaluate(self.detector, self.val, settings.classes)
+        row = Evaluation(
+            iteration=state.iteration,
+            seconds=state.seconds,
+            dose=state.dose,
+            ap50=scores.ap50,
+            coco_map=scores.coco_map,
+            precision=scores.precision,
+            recall=scores.recall,
+            f1=scores.f1,
+            train_loss=state.loss,
+            loss=scores.as_dict()["loss"],
+        )
+        self._log({"evaluation": asdict(row), "scores": scores.as_dict()})
         state.evaluations.append(asdict(row))
-        header = Header(seen=state.iteration * self.settings.batch)
-        if scores.ap50 > state.best_ap50:
-            state.best_ap50, state.best_iteration = scores.ap50, state.iteration
-            save_weights(self.network, self.folder.best_weights, header)
-        save_weights(self.network, self.folder.last_weights, header)
+        figure = getattr(scores, settings.best_by)
+        if figure > state.best:
+            state.best, state.best_ap50, state.best_iteration = figure, scores.ap50, state.iteration
+            self.detector.save(self.folder.best_weights, state.iteration * settings.batch)
+
+    def _is_enough(self) -> bool:
+        """Whether the newest evaluations brought nothing (`stop_early`)."""
+        rule = self.settings.stop_early
+        if rule is None or self.state.iteration == self.settings.iterations:
+            return False
+        best, since = -1.0, 0
+        for row in self.state.evaluations:
+            is_better = row[self.settings.best_by] > best + rule.min_delta
+            best, since = (row[self.settings.best_by], 0) if is_better else (best, since + 1)
+        return since >= rule.patience
+
+    def _keep(self, path: Path) -> None:
+        if self.runtime.processes.is_first:
+            path.parent.mkdir(exist_ok=True)
+            with self.average.applied() if self.average else nullcontext():
+                self.detector.save(path, self.state.iteration * self.settings.batch)
 
     def _log(self, row: dict[str, Any]) -> None:
+        if self.recorders is None:
+            return
         line = (json.dumps(row) + "\n").encode()
         with self.folder.metrics.open("ab") as file:
             file.write(line)
         self.state.metrics_bytes += len(line)
+        self.recorders.record(row)
 
-    def save(self) -> None:
+    def _save(self) -> None:
         """Save the state, complete or not at all."""
-        content = {
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "state": asdict(self.state),
-        }
-        with new_file(self.folder.state) as part:
-            torch.save(content, part)
+        if self.runtime.processes.is_first:
+            content = {
+                "network": self.detector.state_dict(),
+                "optimizer": self.updater.state_dict(),
+                "average": self.average.state_dict() if self.average else None,
+                "state": asdict(self.state),
+            }
+            with new_file(self.folder.state) as part:
+                torch.save(content, part)
         self.saved_at = time.monotonic()
 
-    def step(self) -> Step:
+    def _step(self) -> Step:
         """What there is to show now."""
-        evaluations = self.state.evaluations
-        return Step(
-            self.state.iteration,
-            self.state.loss,
-            self.state.iteration * self.settings.batch / max(self.state.seconds, 1e-9),
-            evaluations[-1]["ap50"] if evaluations else None,
-        )
+        state = self.state
+        speed = state.iteration * self.settings.batch / max(state.seconds, 1e-9)
+        ap50 = state.evaluations[-1]["ap50"] if state.evaluations else None
+        return Step(state.iteration, state.loss, state.parts, speed, ap50)
 
     def finish(self, trained: Collection[int]) -> TrialResult:
         """Write the result into trial.json; the state is not needed any more, its size is."""
-        now_trained = set(trained) | (set(self.network.spec.weighted_layers) - set(self.frozen))
+        now_trained = set(trained) | (set(self.detector.weighted_layers) - set(self.detector.frozen))
+        curves = [(row["iteration"], row["train_loss"], row["loss"]) for row in self.state.evaluations]
         result = TrialResult(
+            iterations=self.state.iteration,
+            stopped_early=self.state.is_stopped_early,
             best_iteration=self.state.best_iteration,
             best_ap50=self.state.best_ap50,
             best_weights_sha256=file_sha256(self.folder.best_weights),
             seconds=self.state.seconds,
             dose=self.state.dose,
-            images_per_second=self.step().images_per_second,
-            frozen_layers=self.frozen,
+            images_per_second=self._step().images_per_second,
+            frozen_layers=self.detector.frozen,
             trained_layers=tuple(sorted(now_trained)),
+            feature_cache=self.cache.place if self.cache else None,
+            diagnosis=str(diagnose(curves)),
             machine={
                 "processor": platform.processor() or platform.machine(),
-                "device": str(next(self.network.parameters()).device),
+                "device": torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu",
+                "processes": str(self.runtime.processes.count),
                 "threads": str(torch.get_num_threads()),
                 "torch": torch.__version__,
             },
@@ -251,39 +400,26 @@ class _Trainer:
         self.folder.state.unlink(missing_ok=True)
         return result
 
-    def _cost_so_far(self) -> dict[str, float]:
-        return {"seconds": round(self.state.seconds, 3), "dose": self.state.dose}
+    def _figures(self, rate: float) -> dict[str, Any]:
+        state = self.state
+        return {
+            "parts": state.parts,
+            "learning_rate": rate,
+            "seconds": round(state.seconds, 3),
+            "dose": state.dose,
+            "images_per_second": round(self._step().images_per_second, 2),
+        }
 
 
-def _optimizer(network: DarknetNetwork, settings: TrialSettings) -> torch.optim.SGD:
-    """Decay on kernels only, as convolutional_layer.c update_convolutional_layer."""
-    kernels = {id(network.weighted(index).weight) for index in network.spec.weighted_layers}
-    learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in learned if id(p) in kernels], "weight_decay": settings.decay},
-        {"params": [p for p in learned if id(p) not in kernels], "weight_decay": 0.0},
-    ]
-    return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum)
-
-
-def _learning_rate(settings: TrialSettings, iteration: int) -> float:
-    """network.c get_current_rate: during burn-in the rate grows with the fourth power, then it is constant."""
-    if iteration < settings.burn_in:
-        return float(settings.learning_rate * ((iteration + 1) / settings.burn_in) ** 4)
-    return settings.learning_rate
-
-
-def _batch_indices(count: int, batch: int, seed: int, iteration: int) -> Tensor:
-    """Indices of one batch: the pictures in a new random order per round, the rounds one after the other."""
-    positions = range(iteration * batch, (iteration + 1) * batch)
-    orders = {
-        number: torch.randperm(count, generator=_generator(seed, number, "order"))
-        for number in {position // count for position in positions}
-    }
-    return torch.stack([orders[position // count][position % count] for position in positions])
-
-
-def _generator(seed: int, number: int, purpose: str) -> torch.Generator:
-    """A generator that depends on its three arguments alone."""
-    digest = hashlib.sha256(f"{purpose} {seed} {number}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+def _refuse_lack_of_memory(error: RuntimeError, settings: TrialSettings) -> None:
+    """Refuse where a device or the machine has too little memory; return for any other error."""
+    if isinstance(error, UserError):
+        return
+    if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
+        return
+    parts = next((n for n in range(settings.subdivisions + 1, settings.batch + 1) if settings.batch % n == 0), None)
+    remedy = f"set subdivisions: {parts}" if parts else "lower size"
+    found = f"batch {settings.batch} in {settings.subdivisions} subdivisions"
+    raise refuse(
+        "too little memory", found, f"{remedy}, or a smaller batch or size; the last checkpoint is kept"
+    ) from None

@@ -1,62 +1,26 @@
-"""From an experiment to its trials, in order: which start, which data, which freeze count; then each one trained.
+"""From an experiment to its trials, in order: which start, which data, which freeze count.
 
-What an experiment and its sets can have wrong is found before the first iteration; pictures are decoded, and earlier
-trials compared, when a trial's turn comes. Knows nothing of how a trial trains.
+What an experiment and its sets can have wrong is found before the first iteration. Knows nothing of how a trial trains.
 """
 
-import hashlib
-from collections.abc import Callable, Iterator
+import math
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
+from typing import Literal
 
 from pipeline.curate import read_recipe
-from pipeline.curated import CuratedSet, file_sha256, hash_curated_set, read_curated_set
-from pipeline.darknet import Cfg, DarknetNetwork, adapted, load_weights, network_cfg
-from pipeline.errors import UserError, refuse
-from pipeline.experiment import DataSource, Experiment, Stage, Start
-from pipeline.interrupt import StopRequest
-from pipeline.train.dataset import ImageTensors, load_images
-from pipeline.train.freeze import check_freeze
-from pipeline.train.loop import Step, train_trial
-from pipeline.train.trial import TrialFolder, TrialResult, TrialSettings
+from pipeline.curated import CuratedSet, hash_curated_set, read_curated_set
+from pipeline.errors import refuse
+from pipeline.experiment import DataSource, Experiment, Freeze, Stage, Start
+from pipeline.files import file_sha256
+from pipeline.networks.families import Architecture, architecture
+from pipeline.train.freeze import check_freeze, freeze_label, frozen_layers
+from pipeline.train.schedule import view_count
+from pipeline.train.starts import file_layers, known_layers, weights_file
+from pipeline.train.trial import TrialFolder, TrialSettings
+from pipeline.workspace import Workspace
 
-__all__ = ["PlannedTrial", "Workspace", "plan_trials", "require_current", "run_trials"]
-
-
-@dataclass(frozen=True)
-class Workspace:
-    """The folder under which everything that is made lies."""
-
-    root: Path
-
-    @property
-    def data(self) -> Path:
-        """Curated sets."""
-        return self.root / "data"
-
-    @property
-    def cache(self) -> Path:
-        """What was downloaded and measured; may be deleted, and is made again."""
-        return self.root / "cache"
-
-    def cross_check(self, recipe: str) -> Path:
-        """What networks that never saw a photo say about its labels."""
-        return self.cache / "cross-check" / recipe
-
-    def flights(self, recipe: str) -> Path:
-        """Frames of flights that wait for a person, a folder per flight; what was corrected there lies nowhere else."""
-        return self.root / "flights" / recipe
-
-    def stage(self, experiment: str, stage: str) -> Path:
-        """Trials of one stage."""
-        return self.root / "runs" / experiment / stage
-
-    @property
-    def bundles(self) -> Path:
-        """What flies."""
-        return self.root / "bundles"
+__all__ = ["PlannedTrial", "data_hash", "plan_trials", "require_current", "trial_settings"]
 
 
 @dataclass(frozen=True)
@@ -64,16 +28,18 @@ class PlannedTrial:
     """A trial that is known to be possible, given that the trials before it in the plan are done.
 
     Attributes:
+        frozen: numbers of the layers that `freeze` means.
         after: the trial whose best weights it starts from, or None.
         trained: layers that hold trained weights at the start.
     """
 
     stage: Stage
     start: Start
-    freeze: int
+    freeze: Freeze
+    frozen: tuple[int, ...]
     seed: int
     folder: TrialFolder
-    cfg: Cfg
+    network: Architecture
     data: CuratedSet
     after: "PlannedTrial | None"
     trained: tuple[int, ...]
@@ -83,13 +49,10 @@ class PlannedTrial:
         """Stage and trial, as shown."""
         return f"{self.stage.name}/{self.folder.root.name}"
 
-
-def _set_folder(source: DataSource, workspace: Workspace) -> Path:
-    """Where the curated set of `source` lies, or will."""
-    if source.path is not None:
-        return source.path
-    assert source.recipe is not None
-    return workspace.data / read_recipe(source.recipe).name
+    @property
+    def arm(self) -> str:
+        """Start and freeze, which trials of several seeds share."""
+        return f"{self.start.name}-f{freeze_label(self.freeze)}"
 
 
 def plan_trials(experiment: Experiment, workspace: Workspace) -> list[PlannedTrial]:
@@ -99,62 +62,36 @@ def plan_trials(experiment: Experiment, workspace: Workspace) -> list[PlannedTri
         UserError: a set that is not there, an unknown network, a start that does not fit, a freeze count that is
             refused; the message names the stage and the start.
     """
-    cfg = network_cfg(experiment.network)
-    if not any(section.kind == "yolo" for section in cfg.layers):
-        raise refuse(cfg.path, "has no [yolo] layer", "train a detector, for example yolov3-tiny")
+    architecture(experiment.network, experiment.size, 1)
     sets = {key: _read_set(key, source, workspace) for key, source in experiment.data.items()}
     plan: list[PlannedTrial] = []
     for stage in experiment.stages:
         data = sets[stage.data]
-        own = adapted(cfg, experiment.size, experiment.size, len(data.classes))
-        network = DarknetNetwork(own)
+        network = architecture(experiment.network, experiment.size, len(data.classes))
+        detector = network.outline()
         for start in stage.starts:
+            where = f"stage {stage.name}, start {start.name}"
             for freeze in stage.freeze if start.freeze is None else start.freeze:
-                for seed in experiment.seeds:
-                    where = f"stage {stage.name}, start {start.name}"
+                for seed in stage.seeds or experiment.seeds:
                     after = _earlier(plan, start, seed, where)
-                    trained = _trained_layers(start, after, own, where)
-                    check_freeze(network, freeze, trained, where, stage.freeze_untrained)
-                    root = workspace.stage(experiment.name, stage.name) / f"{start.name}-f{freeze}-s{seed}"
-                    plan.append(PlannedTrial(stage, start, freeze, seed, TrialFolder(root), own, data, after, trained))
+                    trained = _trained_layers(start, after, network, experiment, where)
+                    check_freeze(detector, freeze, trained, where, stage.freeze_untrained)
+                    frozen = frozen_layers(detector, freeze)
+                    name = f"{start.name}-f{freeze_label(freeze)}-s{seed}"
+                    folder = TrialFolder(workspace.stage(experiment.name, stage.name) / name, network.suffix)
+                    plan.append(PlannedTrial(stage, start, freeze, frozen, seed, folder, network, data, after, trained))
     return plan
 
 
-def run_trials(
-    experiment: Experiment,
-    plan: list[PlannedTrial],
-    stop: StopRequest,
-    on_step: Callable[[PlannedTrial, Step], None] | None = None,
-) -> Iterator[tuple[PlannedTrial, TrialResult]]:
-    """Train what is not finished yet, one trial after the other, and yield each with its result."""
-    loaded: dict[Path, tuple[ImageTensors, ImageTensors]] = {}
-    hashes: dict[Path, str] = {}
-    for trial in plan:
-        root = trial.data.root
-        if root not in hashes:
-            hashes[root] = _data_hash(trial.data)
-        settings = _settings(experiment, trial, hashes[root])
-        result = trial.folder.require_same(settings)
-        if result is None:
-            if root not in loaded:
-                loaded.clear()
-                size = experiment.size
-                loaded[root] = tuple(  # type: ignore[assignment]
-                    load_images(trial.data.splits[split], size, size, experiment.resize) for split in ("train", "val")
-                )
-            train, val = loaded[root]
-            network = _starting_network(trial)
-            report = (lambda step, trial=trial: on_step(trial, step)) if on_step else None
-            result = train_trial(trial.folder, settings, network, trial.trained, train, val, stop, report)
-        yield trial, result
-
-
-def require_current(experiment: Experiment, trial: PlannedTrial) -> None:
+def require_current(experiment: Experiment, trial: PlannedTrial, workspace: Workspace) -> None:
     """Refuse a trial that was trained with other settings or on other data than the experiment has now."""
-    trial.folder.require_same(_settings(experiment, trial, _data_hash(trial.data)))
+    settings = trial_settings(experiment, trial, data_hash(trial.data), start_file(trial, workspace))
+    before, _ = trial.folder.read()
+    # The precision that was chosen on the machine that trained it is as good as this one's.
+    trial.folder.require_same(settings.model_copy(update={"precision": before.precision}))
 
 
-def _data_hash(data: CuratedSet) -> str:
+def data_hash(data: CuratedSet) -> str:
     """The hash of the files as they are; a curated set that was changed by hand is refused."""
     found = hash_curated_set(data.root)
     if found != data.content_hash:
@@ -164,6 +101,89 @@ def _data_hash(data: CuratedSet) -> str:
             "curate it again, or remove dataset.json to take it as it is",
         )
     return found
+
+
+def start_file(trial: PlannedTrial, workspace: Workspace) -> Path | None:
+    """The weights that a trial starts from; published ones are downloaded."""
+    return trial.after.folder.best_weights if trial.after else weights_file(trial.start, workspace.weights)
+
+
+def trial_settings(experiment: Experiment, trial: PlannedTrial, data: str, start: Path | None) -> TrialSettings:
+    """Everything that decides the trial's numbers. data: hash of its set. start: its weights, or None."""
+    stage = trial.stage
+    return TrialSettings(
+        experiment=experiment.name,
+        stage=stage.name,
+        start=trial.start.name,
+        start_sha256=None if start is None else file_sha256(start),
+        start_layers=trial.start.layers,
+        freeze=freeze_label(trial.freeze),
+        frozen=trial.frozen,
+        seed=trial.seed,
+        network=trial.network.name if trial.network.cfg is None else trial.network.cfg.path.name,
+        network_sha256=trial.network.sha256,
+        classes=trial.data.classes,
+        data=trial.data.name,
+        data_hash=data,
+        resize=experiment.resize,
+        iterations=stage.iterations,
+        evaluate_at=tuple(sorted(set(stage.evaluate_at) | {stage.iterations})),
+        batch=experiment.batch,
+        subdivisions=experiment.subdivisions,
+        learning_rate=stage.learning_rate or experiment.learning_rate,
+        learning_rate_steps=stage.learning_rate_steps,
+        momentum=experiment.momentum,
+        decay=experiment.decay,
+        burn_in=experiment.burn_in,
+        batch_norm_momentum=experiment.batch_norm_momentum,
+        loss=experiment.loss,
+        precision=_precision(experiment.precision, trial.network),
+        augment=experiment.augment,
+        views=_views(experiment, trial),
+        ema=experiment.ema,
+        best_by=experiment.best_by,
+        stop_early=stage.stop_early,
+        checkpoint_every=stage.checkpoint_every,
+    )
+
+
+def _views(experiment: Experiment, trial: PlannedTrial) -> int:
+    """Stored views of each picture; none are stored where nothing is frozen."""
+    if not trial.frozen:
+        return 0
+    if experiment.views is not None:
+        return experiment.views
+    return view_count(trial.stage.iterations, experiment.batch, len(trial.data.splits["train"]))
+
+
+def _precision(choice: str, network: Architecture) -> Literal["float32", "bfloat16"]:
+    """bfloat16 where the GPU multiplies in it, or the processor does and the network is Darknet's.
+
+    The losses of other families are not known to be sound in it on a processor.
+    """
+    import torch
+
+    if choice == "auto":
+        is_cuda = torch.cuda.is_available()
+        is_fast = torch.cuda.is_bf16_supported(including_emulation=False) if is_cuda else _processor_has_bfloat16()
+        return "bfloat16" if is_fast and (is_cuda or network.cfg is not None) else "float32"
+    return "bfloat16" if choice == "bfloat16" else "float32"
+
+
+def _processor_has_bfloat16() -> bool:
+    try:
+        about = Path("/proc/cpuinfo").read_text()
+    except FileNotFoundError:
+        return False
+    return any(f" {flag}" in about for flag in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def _set_folder(source: DataSource, workspace: Workspace) -> Path:
+    """Where the curated set of `source` lies, or will."""
+    if source.path is not None:
+        return source.path
+    assert source.recipe is not None
+    return workspace.data / read_recipe(source.recipe).name
 
 
 def _read_set(key: str, source: DataSource, workspace: Workspace) -> CuratedSet:
@@ -179,78 +199,30 @@ def _earlier(plan: list[PlannedTrial], start: Start, seed: int, where: str) -> P
         return None
     trials = [t for t in plan if t.stage.name == start.stage]
     if start.trial is not None:
-        trials = [t for t in trials if start.trial in (t.folder.root.name, f"{t.start.name}-f{t.freeze}")]
-    arms = sorted({f"{t.start.name}-f{t.freeze}" for t in trials})
-    if len(arms) != 1:
-        everything = sorted({f"{t.start.name}-f{t.freeze}" for t in plan if t.stage.name == start.stage})
+        trials = [t for t in trials if start.trial in (t.folder.root.name, t.arm)]
+    if len({t.arm for t in trials}) != 1:
+        everything = sorted({t.arm for t in plan if t.stage.name == start.stage})
         found = f"stage {start.stage} has {len(everything)} trials" if start.trial is None else f"trial {start.trial}"
         raise refuse(where, found, f"set trial to one of {', '.join(everything)}")
     return next((t for t in trials if t.seed == seed), trials[0])
 
 
-def _trained_layers(start: Start, after: PlannedTrial | None, cfg: Cfg, where: str) -> tuple[int, ...]:
+def _trained_layers(
+    start: Start, after: PlannedTrial | None, network: Architecture, experiment: Experiment, where: str
+) -> tuple[int, ...]:
     if after is not None:
-        network = DarknetNetwork(after.cfg)
-        weighted = set(network.spec.weighted_layers)
-        trained = set(after.trained) | {index for index in weighted if index >= after.freeze}
-        if start.layers is None and _classes(after.cfg) != _classes(cfg):
+        if start.layers is None and after.network.classes != network.classes:
             raise refuse(
                 where,
-                f"was trained on {_classes(after.cfg)} classes, this stage has {_classes(cfg)}",
+                f"was trained on {after.network.classes} classes, this stage has {network.classes}",
                 "set layers, for example layers: 15 for the backbone of yolov3-tiny, to start the heads at random",
             )
-        return tuple(sorted(index for index in trained if start.layers is None or index < start.layers))
-    if start.weights is None:
-        return ()
-    try:
-        return load_weights(DarknetNetwork(cfg), start.weights, start.layers)[1]
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from None
-
-
-def _classes(cfg: Cfg) -> int:
-    return next(section.integer("classes", 20) for section in cfg.layers if section.kind == "yolo")
-
-
-def _starting_network(trial: PlannedTrial) -> DarknetNetwork:
-    """The network with the start's weights; what the start does not hold is random by the trial's seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(trial.seed)
-        network = DarknetNetwork(trial.cfg)
-    path = _start_weights(trial)
-    if path is not None:
-        load_weights(network, path, trial.start.layers)
-    return network.to("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _start_weights(trial: PlannedTrial) -> Path | None:
-    return trial.after.folder.best_weights if trial.after else trial.start.weights
-
-
-def _settings(experiment: Experiment, trial: PlannedTrial, data_hash: str) -> TrialSettings:
-    path = _start_weights(trial)
-    return TrialSettings(
-        experiment=experiment.name,
-        stage=trial.stage.name,
-        start=trial.start.name,
-        start_sha256=None if path is None else file_sha256(path),
-        start_layers=trial.start.layers,
-        freeze=trial.freeze,
-        seed=trial.seed,
-        cfg_sha256=hashlib.sha256(trial.cfg.text.encode()).hexdigest(),
-        classes=trial.data.classes,
-        data=trial.data.name,
-        data_hash=data_hash,
-        resize=experiment.resize,
-        iterations=trial.stage.iterations,
-        evaluate_at=tuple(sorted(set(trial.stage.evaluate_at) | {trial.stage.iterations})),
-        batch=experiment.batch,
-        learning_rate=trial.stage.learning_rate or experiment.learning_rate,
-        momentum=experiment.momentum,
-        decay=experiment.decay,
-        burn_in=experiment.burn_in,
-        batch_norm_momentum=experiment.batch_norm_momentum,
-        loss=experiment.loss,
-        precision=experiment.precision,
-        augment=experiment.augment,
-    )
+        weighted = after.network.outline().weighted_layers
+        trained = set(after.trained) | (set(weighted) - set(after.frozen))
+        end = math.inf if start.layers is None else start.layers
+        return tuple(sorted(index for index in trained if index < end))
+    if start.known is not None:
+        return known_layers(start, network, experiment, where)
+    if start.weights is not None:
+        return file_layers(start.weights, start, network, where)
+    return ()

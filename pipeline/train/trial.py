@@ -2,7 +2,9 @@
 
     trial.json      settings, and the result once it is finished
     metrics.jsonl   a line per ten iterations and per evaluation
-    network.cfg     best.weights  last.weights      for any Darknet tool
+    network.cfg     best.weights  last.weights      for any Darknet tool; other families have .safetensors
+    checkpoints/    weights after every so many iterations, where asked for
+    events/         the same figures for TensorBoard
     state.pt        what resuming needs
 
 Knows nothing about how training is done.
@@ -15,10 +17,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.curated import file_sha256
 from pipeline.errors import refuse
-from pipeline.experiment import Augment
-from pipeline.files import write_json
+from pipeline.experiment import Augment, StopEarly
+from pipeline.files import file_sha256, write_json
 
 __all__ = ["Evaluation", "TrialFolder", "TrialResult", "TrialSettings"]
 
@@ -33,9 +34,11 @@ class TrialSettings(BaseModel):
     start: str
     start_sha256: str | None
     start_layers: int | None
-    freeze: int
+    freeze: str
+    frozen: tuple[int, ...]
     seed: int
-    cfg_sha256: str
+    network: str
+    network_sha256: str
     classes: tuple[str, ...]
     data: str
     data_hash: str
@@ -43,7 +46,9 @@ class TrialSettings(BaseModel):
     iterations: int
     evaluate_at: tuple[int, ...]
     batch: int
+    subdivisions: int
     learning_rate: float
+    learning_rate_steps: dict[int, float]
     momentum: float
     decay: float
     burn_in: int
@@ -51,6 +56,11 @@ class TrialSettings(BaseModel):
     loss: Literal["alexeyab", "original"]
     precision: Literal["float32", "bfloat16"]
     augment: Augment
+    views: int
+    ema: float | None
+    best_by: Literal["ap50", "coco_map", "f1"]
+    stop_early: StopEarly | None
+    checkpoint_every: int | None
 
     @property
     def trial(self) -> str:
@@ -60,13 +70,24 @@ class TrialSettings(BaseModel):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """AP on the val split after `iteration` batches, `seconds` of training and a `dose` of summed learning rate."""
+    """How good the weights are on the val split after `iteration` batches.
+
+    Attributes:
+        seconds: of training so far. dose: sum of the learning rates.
+        precision, recall, f1: of detections above 0.25.
+        train_loss: smoothed, on augmented pictures. loss: on val, as they are; None where the detector says none.
+    """
 
     iteration: int
     seconds: float
     dose: float
     ap50: float
     coco_map: float
+    precision: float
+    recall: float
+    f1: float
+    train_loss: float
+    loss: float | None
 
 
 class TrialResult(BaseModel):
@@ -74,6 +95,8 @@ class TrialResult(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    iterations: int
+    stopped_early: bool
     best_iteration: int
     best_ap50: float
     best_weights_sha256: str
@@ -82,14 +105,17 @@ class TrialResult(BaseModel):
     images_per_second: float
     frozen_layers: tuple[int, ...]
     trained_layers: tuple[int, ...]
+    feature_cache: Literal["device", "memory", "disk"] | None
+    diagnosis: str
     machine: dict[str, str]
 
 
 @dataclass(frozen=True)
 class TrialFolder:
-    """Paths and records of one trial."""
+    """Paths and records of one trial. suffix: of its weights files, which depends on the family of its network."""
 
     root: Path
+    suffix: str = ".weights"
 
     @property
     def cfg(self) -> Path:
@@ -98,13 +124,22 @@ class TrialFolder:
 
     @property
     def best_weights(self) -> Path:
-        """Weights of the evaluation with the highest AP; of the first one if several are equal."""
-        return self.root / "best.weights"
+        """Weights of the best evaluation; of the first one if several are equal."""
+        return self.root / f"best{self.suffix}"
 
     @property
     def last_weights(self) -> Path:
         """Weights of the newest evaluation."""
-        return self.root / "last.weights"
+        return self.root / f"last{self.suffix}"
+
+    def checkpoint(self, iteration: int) -> Path:
+        """Weights after so many iterations."""
+        return self.root / "checkpoints" / f"{iteration:06d}{self.suffix}"
+
+    @property
+    def events(self) -> Path:
+        """For TensorBoard."""
+        return self.root / "events"
 
     @property
     def state(self) -> Path:

@@ -14,20 +14,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from measure import write_result
 from planted import read_planted, true_boxes
 
 from pipeline.curate import Inputs, Recipe, curate, read_recipe
 from pipeline.curated import LabelledImage, read_curated_set
-from pipeline.darknet import DarknetNetwork, load_weights
 from pipeline.experiment import DataSource, Experiment, Stage
 from pipeline.interrupt import stop_on_signals
 from pipeline.progress import Bars
 from pipeline.steps import curation_inputs
 from pipeline.train.dataset import load_images
 from pipeline.train.evaluate import evaluate
-from pipeline.train.stages import Workspace, plan_trials, run_trials
+from pipeline.train.stages import plan_trials
+from pipeline.train.sweep import run_trials
+from pipeline.workspace import Workspace
 
 RECIPE = Path(__file__).resolve().parents[2] / "datasets" / "facades.yaml"
 CHANGED_PIXELS = {"blurred", "duplicate_of", "depiction"}
@@ -117,11 +117,10 @@ def _train(
     with Bars() as bars, stop_on_signals() as stop:
         plan = plan_trials(experiment, workspace)
         report = lambda trial, step: bars.show(trial.name, step.iteration, trial.stage.iterations)  # noqa: E731
-        for trial, _ in run_trials(experiment, plan, stop, on_step=report):
-            network = DarknetNetwork(trial.cfg)
-            with torch.no_grad():
-                load_weights(network, trial.folder.last_weights)
-            scores[trial.stage.name].append(evaluate(network, data, classes).ap50)
+        for trial, _ in run_trials(experiment, plan, workspace, stop, report):
+            detector = trial.network.build()
+            detector.load(trial.folder.last_weights)
+            scores[trial.stage.name].append(evaluate(detector, data, classes).ap50)
     return scores
 
 

@@ -19,7 +19,7 @@ from planted import OWN_RULES, Planted, read_planted
 from pipeline.curate import Examination, examine_source, read_recipe
 from pipeline.progress import Bars
 from pipeline.steps import cross_check_recipe, curation_inputs
-from pipeline.train.stages import Workspace
+from pipeline.workspace import Workspace
 
 RECIPE = Path(__file__).resolve().parents[2] / "datasets" / "facades.yaml"
 

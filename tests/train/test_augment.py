@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipeline.experiment import Augment
-from pipeline.train.augment import augment, distort_colours
+from pipeline.train.augment import augment, distort_colours, draw_views, sources
 
 PLAIN = Augment(jitter=0, flip=False, hue=0, saturation=1, exposure=1)
 
@@ -25,6 +25,15 @@ def _batch(count: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
     return images, truth
 
 
+def _augmented(
+    images: torch.Tensor, truth: torch.Tensor, options: Augment, seed: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A view of every picture of the batch."""
+    views = draw_views(options, len(images), torch.Generator().manual_seed(seed))
+    chosen = sources(torch.arange(len(images)), views, options)
+    return augment(images[chosen], truth[chosen], views[chosen], options)
+
+
 def _hull(image: torch.Tensor) -> np.ndarray:
     ys, xs = np.nonzero(image[0].numpy() > 0.75)
     return np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
@@ -33,7 +42,7 @@ def _hull(image: torch.Tensor) -> np.ndarray:
 def test_boxes_move_with_the_pixels():
     images, truth = _batch()
     options = PLAIN.model_copy(update={"jitter": 0.3, "flip": True})
-    moved, boxes = augment(images, truth, options, torch.Generator().manual_seed(1))
+    moved, boxes = _augmented(images, truth, options, 1)
     for image, row in zip(moved, boxes[:, 1].numpy(), strict=True):
         size = np.array([128, 96, 128, 96])
         box = np.array([row[0] - row[2] / 2, row[1] - row[3] / 2, row[0] + row[2] / 2, row[1] + row[3] / 2]) * size
@@ -42,10 +51,10 @@ def test_boxes_move_with_the_pixels():
 
 def test_some_are_flipped_and_all_sizes_differ():
     images, truth = _batch()
-    _, boxes = augment(images, truth, Augment(), torch.Generator().manual_seed(1))
+    _, boxes = _augmented(images, truth, Augment(), 1)
     assert len({round(float(width), 5) for width in boxes[:, 1, 2]}) > 25
     options = PLAIN.model_copy(update={"flip": True})
-    _, boxes = augment(images, truth, options, torch.Generator().manual_seed(1))
+    _, boxes = _augmented(images, truth, options, 1)
     is_flipped = torch.isclose(boxes[:, 1, 0], 1 - truth[:, 1, 0], atol=1e-6)
     is_same = torch.isclose(boxes[:, 1, 0], truth[:, 1, 0], atol=1e-6)
     assert bool((is_flipped | is_same).all())
@@ -55,7 +64,7 @@ def test_some_are_flipped_and_all_sizes_differ():
 def test_padding_rows_stay_empty_and_lost_boxes_become_padding():
     images, truth = _batch(4)
     truth[:, 2] = torch.tensor([0.002, 0.5, 0.004, 0.5, 0])  # a sliver at the left edge
-    _, boxes = augment(images, truth, Augment(jitter=0.4, flip=False), torch.Generator().manual_seed(3))
+    _, boxes = _augmented(images, truth, Augment(jitter=0.4, flip=False), 3)
     assert bool((boxes[:, 0] == 0).all())
     gone = boxes[:, 2, 2] == 0
     assert 0 < int(gone.sum()) < 4 or bool(gone.any())
@@ -65,14 +74,14 @@ def test_padding_rows_stay_empty_and_lost_boxes_become_padding():
 
 def test_no_options_change_nothing():
     images, truth = _batch(2)
-    same, boxes = augment(images, truth, PLAIN, torch.Generator())
+    same, boxes = _augmented(images, truth, PLAIN, 0)
     assert torch.equal(same, images.float() / 255)
     assert torch.equal(boxes, truth)
 
 
 def test_same_generator_gives_the_same_batch():
     images, truth = _batch(4)
-    first, second = (augment(images, truth, Augment(), torch.Generator().manual_seed(7)) for _ in range(2))
+    first, second = (_augmented(images, truth, Augment(), 7) for _ in range(2))
     assert torch.equal(first[0], second[0])
     assert torch.equal(first[1], second[1])
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from deploy.frame import Detections
 from deploy.nms import iou
 from pipeline.curated import LabelledImage
-from pipeline.train.evaluate import average_precision, coco_map
+from pipeline.train.evaluate import average_precision, coco_scores
 
 
 def _truth(boxes, classes=None):
@@ -57,7 +57,7 @@ def test_perfect_detections_have_ap_one():
     truths = [_truth([[0, 0, 10, 10], [20, 20, 40, 40]]), _truth([[5, 5, 30, 30]])]
     found = [_found(truth.boxes, [0.9, 0.8][: len(truth.boxes)]) for truth in truths]
     assert average_precision(found, truths, 1) == [1.0]
-    assert coco_map(found, truths, 1) == pytest.approx(1.0)
+    assert coco_scores(found, truths, 1).ap == pytest.approx(1.0)
 
 
 def test_second_detection_of_one_label_is_wrong():
@@ -73,7 +73,7 @@ def test_class_without_labels_has_no_ap():
 def test_nothing_found_is_zero():
     truths = [_truth([[0, 0, 10, 10]])]
     assert average_precision([_found([], [])], truths, 1) == [0.0]
-    assert coco_map([_found([], [])], truths, 1) == 0.0
+    assert coco_scores([_found([], [])], truths, 1).ap == 0.0
 
 
 @settings(max_examples=60, deadline=None)

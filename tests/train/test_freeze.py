@@ -9,7 +9,9 @@ from drawn import assert_refused, write_experiment
 
 from pipeline.darknet import DarknetNetwork, load_weights, network_cfg, read_cfg
 from pipeline.errors import UserError
-from pipeline.train.freeze import check_freeze, freeze_layers
+from pipeline.experiment import Freeze, FreezeRule
+from pipeline.networks.darknet import DarknetDetector
+from pipeline.train.freeze import check_freeze, freeze_label, frozen_layers
 
 
 def _tensors(weights: Path, cfg: Path) -> dict[str, torch.Tensor]:
@@ -39,17 +41,18 @@ def test_unfrozen_layers_all_learn(trained):
 
 def test_frozen_layers_do_not_decay_and_keep_their_statistics():
     torch.manual_seed(0)
-    network = DarknetNetwork(network_cfg("yolov3-tiny"))
-    assert freeze_layers(network, 13) == (0, 2, 4, 6, 8, 10, 12)
+    network = DarknetDetector(DarknetNetwork(network_cfg("yolov3-tiny")))
+    network.freeze(frozen_layers(network, 13))
+    assert network.frozen == (0, 2, 4, 6, 8, 10, 12)
     network.train()
-    for index in range(13):
-        assert not network.layers[index].training or not list(network.layers[index].parameters())
-    assert network.layers[13].training
-    assert [name for name, p in network.named_parameters() if p.requires_grad and int(name.split(".")[1]) < 13] == []
+    for layer in network.network_layers:
+        if layer.has_weights:
+            assert layer.module.training == (layer.index >= 13)
+            assert all(p.requires_grad == (layer.index >= 13) for p in layer.module.parameters())
 
 
 def test_freezing_untrained_layers_is_refused_by_name():
-    network = DarknetNetwork(network_cfg("yolov3-tiny"))
+    network = DarknetDetector(DarknetNetwork(network_cfg("yolov3-tiny")))
     trained = [0, 2, 4, 6, 8, 10, 12, 13, 14]
     check_freeze(network, 13, trained, "stage target", force=False)
     check_freeze(network, 15, trained, "stage target", force=False)
@@ -58,8 +61,37 @@ def test_freezing_untrained_layers_is_refused_by_name():
     check_freeze(network, 20, trained, "stage target", force=True)
 
 
+def test_layers_are_chosen_by_count_list_rule_and_function():
+    network = DarknetDetector(DarknetNetwork(network_cfg("yolov3-tiny")))
+    assert frozen_layers(network, 3) == (0, 2)
+    assert frozen_layers(network, (4, 0)) == (0, 4)
+    assert frozen_layers(network, FreezeRule(kernel=1)) == (13, 15, 18, 22)
+    assert frozen_layers(network, FreezeRule(batch_norm=False)) == (15, 22)
+    assert frozen_layers(network, FreezeRule(below=14, kernel=1)) == (13,)
+    assert frozen_layers(network, lambda layer: layer.index in (2, 3)) == (2,)
+    with pytest.raises(UserError, match=r"freeze \[1, 2\]: 1; layers with weights are 0, 2, 4"):
+        frozen_layers(network, (1, 2))
+
+
+def test_labels_of_freezes_are_short_and_tell_them_apart():
+    freezes: list[Freeze] = [
+        13,
+        (13,),
+        (0, 2, 4),
+        (0, 1, 2, 4),
+        FreezeRule(kernel=3),
+        FreezeRule(below=13, kernel=3),
+        (),
+    ]
+    labels = [freeze_label(freeze) for freeze in freezes]
+    assert labels == ["13", "list13", "list0+2+4", "list0-2+4", "rule-kernel3", "rule-below13-kernel3", "none"]
+    long = [freeze_label(tuple(range(start, 100, 2))) for start in (0, 2)]
+    assert max(map(len, long)) < 20
+    assert long[0] != long[1]
+
+
 def test_freezing_everything_is_refused():
-    network = DarknetNetwork(network_cfg("yolov3-tiny"))
+    network = DarknetDetector(DarknetNetwork(network_cfg("yolov3-tiny")))
     with pytest.raises(UserError, match="no layer to train"):
         check_freeze(network, 24, range(24), "stage target", force=True)
 

@@ -41,6 +41,7 @@ def _numbers(root: Path) -> list[dict]:
     rows = [json.loads(line) for line in (root / TRIAL / "metrics.jsonl").read_text().splitlines()]
     for row in rows:
         row.pop("seconds", None)
+        row.pop("images_per_second", None)
         row.get("evaluation", {}).pop("seconds", None)
     return rows
 

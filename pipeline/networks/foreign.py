@@ -1,0 +1,166 @@
+"""What the adapters of other people's networks share: checkpoints by layer, weight decay, modes.
+
+A checkpoint is a .safetensors file with the tensors under the names that the family itself gives them and three
+strings: `name` of the network, number of `classes`, number of images `seen`. Knows nothing about what a layer computes.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import UserError, refuse
+from pipeline.files import new_file
+from pipeline.networks.detector import Detector
+
+__all__ = ["Checkpoint", "ForeignDetector", "as_training"]
+
+_COUNTER = "num_batches_tracked"  # of batch norm; read by nothing as long as momentum is a number
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Tensors by the name the network gives them, and the number of classes of its head where that is known."""
+
+    tensors: dict[str, Tensor]
+    classes: int | None
+
+
+class ForeignDetector(Detector):
+    """A detector around a network of somebody else's making, whose last layer depends on the number of classes.
+
+    Attributes:
+        name: of the architecture, written into checkpoints.
+        network: the family's own module, the only child, so that `state_dict` names every tensor once.
+    """
+
+    suffix = ".safetensors"
+    network: Any
+
+    def __init__(self, name: str, network: nn.Module, classes: int, size: int) -> None:
+        super().__init__()
+        self.name = name
+        self.network = network
+        self.classes = classes
+        self.width = self.height = size
+
+    @property
+    def first_learned(self) -> int:
+        """Number of the first layer with weights that is not frozen."""
+        return next(index for index in self.weighted_layers if index not in self.frozen)
+
+    def decayed(self) -> list[nn.Parameter]:
+        """Kernels of convolutions and linear layers; neither biases nor batch norm."""
+        kernels = (module.weight for module in self.network.modules() if isinstance(module, _Kernels))
+        return [kernel for kernel in kernels if isinstance(kernel, nn.Parameter)]
+
+    def synchronise(self) -> None:
+        """Batch norm over all processes on GPUs, as PyTorch has it; on a CPU each keeps to its own part of a batch."""
+        if next(self.parameters()).device.type == "cuda":
+            nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
+
+    def describe(self, folder: Path) -> None:
+        """Nothing: a checkpoint says itself what it is of."""
+
+    def save(self, path: Path, seen: int) -> None:
+        """Write every tensor of the network and what it was made for, complete or not at all."""
+        from safetensors.torch import save_file
+
+        tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in self.network.state_dict().items()}
+        metadata = {"name": self.name, "classes": str(self.classes), "seen": str(seen)}
+        with new_file(path) as part:
+            save_file(tensors, part, metadata)
+
+    def load(self, path: Path, layers: int | None = None) -> tuple[int, ...]:
+        """Load the layers before `layers`, all by default; see `Detector.load`."""
+        count = len(self.network_layers)
+        if layers is not None and not 1 <= layers <= count:
+            raise refuse("layers to load", layers, f"give a number from 1 to {count}")
+        checkpoint = self._read(path)
+        wanted = tuple(index for index in self.weighted_layers if layers is None or index < layers)
+        if count - 1 in wanted and checkpoint.classes not in (None, self.classes):
+            found = f"its head is for {checkpoint.classes} classes, this network's for {self.classes}"
+            raise refuse(path, found, f"load the layers before {count - 1} only")
+        names = {id(tensor): key for key, tensor in self.network.state_dict(keep_vars=True).items()}
+        pairs: list[tuple[Tensor, Tensor]] = []
+        for index in wanted:
+            for own in self.network_layers[index].module.state_dict(keep_vars=True).values():
+                key = names[id(own)]
+                if key in checkpoint.tensors or not key.endswith(_COUNTER):
+                    pairs.append((own, self._fitting(path, checkpoint, index, key, own)))
+        foreign = sorted(checkpoint.tensors.keys() - set(names.values()))
+        if layers is None and foreign:
+            raise refuse(path, f"{foreign[0]} is in no layer of {self.name}", "give a checkpoint of that network")
+        with torch.no_grad():
+            for own, found_tensor in pairs:
+                own.copy_(found_tensor)
+        return wanted
+
+    def _read(self, path: Path) -> Checkpoint:
+        """Read a checkpoint of any format that the family has."""
+        if not path.is_file():
+            raise refuse(path, "no such file", f"give a {self.suffix} checkpoint of {self.name}")
+        return _read_safetensors(path)
+
+    def _fitting(self, path: Path, checkpoint: Checkpoint, index: int, key: str, own: Tensor) -> Tensor:
+        """The tensor of that name, which must be whole and of the network's shape."""
+        remedy = f"give a checkpoint of {self.name}" + (f", or load fewer than {index + 1} layers" if index else "")
+        tensor = checkpoint.tensors.get(key)
+        if tensor is None:
+            raise refuse(path, f"layer {index}: holds no {key}", remedy)
+        if tensor.shape != own.shape:
+            raise refuse(path, f"layer {index}: {key} is {_shape(tensor)}, the network's is {_shape(own)}", remedy)
+        if not torch.isfinite(tensor).all():
+            raise refuse(path, f"layer {index}: {key} holds NaN or infinity", "use an undamaged file")
+        return tensor
+
+    @contextlib.contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """Eval mode for a while."""
+        was_training = self.training
+        self.eval()
+        try:
+            yield
+        finally:
+            self.train(was_training)
+
+
+_Kernels = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
+
+
+@contextlib.contextmanager
+def as_training(*modules: nn.Module) -> Iterator[None]:
+    """Let these modules, but not what is inside them, give what they give in training: frozen batch norm stays so."""
+    before = [module.training for module in modules]
+    for module in modules:
+        module.training = True
+    try:
+        yield
+    finally:
+        for module, mode in zip(modules, before, strict=True):
+            module.training = mode
+
+
+def _read_safetensors(path: Path) -> Checkpoint:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(path, error) from None
+    classes = metadata.get("classes", "")
+    return Checkpoint(tensors, int(classes) if classes.isdecimal() else None)
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    return refuse(path, f"no readable .safetensors file ({' '.join(str(error).split())})", "use an undamaged file")
+
+
+def _shape(tensor: Tensor) -> str:
+    return "×".join(map(str, tensor.shape)) or "a number"

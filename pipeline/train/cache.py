@@ -1,0 +1,147 @@
+"""What frozen layers make of every stored view, computed once: only what is trained runs at each iteration.
+
+In memory where there is room, else in a file mapped into it, else not at all. Knows nothing about training.
+"""
+
+import math
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from pipeline.networks.detector import Detector
+from pipeline.train.feed import Feed
+from pipeline.train.schedule import Batch
+
+__all__ = ["FeatureCache", "available_memory", "open_cache"]
+
+Place = Literal["device", "memory", "disk"]
+
+_CHUNK = 32  # pictures that the frozen layers see at once
+_SHARE = 0.4  # of what is free, on the device, in memory or on the disk
+
+
+class FeatureCache:
+    """Features and boxes of every view of every picture; a view is computed when it is first asked for.
+
+    Attributes:
+        place: where the features lie.
+        size: bytes of the features.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        feed: Feed,
+        views: int,
+        place: Place,
+        run: Callable[[Tensor], tuple[Tensor, ...]],
+        folder: Path | None = None,
+    ) -> None:
+        """run: the detector's trunk, in the precision that is trained in. folder: for files, with place `disk`."""
+        self._feed, self._run, self.place = feed, run, place
+        self._device = next(detector.parameters()).device
+        self._truth = torch.zeros(views, len(feed), feed.boxes, 5, device=self._device)
+        self._filled: set[int] = set()
+        self._folder = tempfile.TemporaryDirectory(prefix="features-", dir=folder) if place == "disk" else None
+        shapes = _shapes(detector, feed, run)
+        self.size = _bytes(shapes, views, len(feed))
+        self._features = [self._storage((views, len(feed), *shape), kind, n) for n, (shape, kind) in enumerate(shapes)]
+
+    def close(self) -> None:
+        """Remove the files."""
+        self._features = []
+        if self._folder:
+            self._folder.cleanup()
+
+    def get(self, batch: Batch) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Features of a batch, batch first, and its boxes, on the training device."""
+        for view in batch.views.unique().tolist():
+            if view not in self._filled:
+                self._fill(view)
+                self._filled.add(view)
+        home = self._features[0].device
+        views, images = batch.views.to(home), batch.images.to(home)
+        features = tuple(
+            _channels_first(stored[views, images].to(self._device, non_blocking=True)) for stored in self._features
+        )
+        return features, self._truth[batch.views.to(self._device), batch.images.to(self._device)]
+
+    def _fill(self, view: int) -> None:
+        for start in range(0, len(self._feed), _CHUNK):
+            images = torch.arange(start, min(start + _CHUNK, len(self._feed)))
+            pixels, truth = self._feed.augmented(self._feed.raw(Batch(images, torch.full_like(images, view))))
+            for stored, feature in zip(self._features, self._run(pixels), strict=True):
+                stored[view, start : start + len(images)] = _channels_last(feature).to(stored.device)
+            self._truth[view, start : start + len(images)] = truth
+
+    def _storage(self, shape: tuple[int, ...], kind: torch.dtype, number: int) -> Tensor:
+        if self._folder is None:
+            return torch.empty(shape, dtype=kind, device=self._device if self.place == "device" else "cpu")
+        path = Path(self._folder.name) / f"{number}.bin"
+        return torch.from_file(str(path), shared=True, size=math.prod(shape), dtype=kind).view(shape)
+
+
+def open_cache(
+    detector: Detector,
+    feed: Feed,
+    views: int,
+    run: Callable[[Tensor], tuple[Tensor, ...]],
+    folder: Path | None,
+    most: int | None = None,
+) -> FeatureCache | None:
+    """A cache where the features of `views` views fit, or None: then the frozen layers run at every iteration.
+
+    folder: for files, where memory is short. most: bytes that it may take; by default a share of what is free, of the
+    device, of the memory or of the disk.
+    """
+    device = next(detector.parameters()).device
+    size = _bytes(_shapes(detector, feed, run), views, len(feed))
+    if most is not None and size > most:
+        return None
+    if device.type == "cuda" and size < _SHARE * torch.cuda.mem_get_info(device)[0]:
+        return FeatureCache(detector, feed, views, "device", run)
+    if size < _SHARE * available_memory():
+        return FeatureCache(detector, feed, views, "memory", run)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        if size < _SHARE * shutil.disk_usage(folder).free:
+            return FeatureCache(detector, feed, views, "disk", run, folder)
+    return None
+
+
+def available_memory() -> int:
+    """Bytes that a process may take, as Linux says; on other systems a cautious 4 GiB."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except FileNotFoundError:
+        return 4 << 30
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+
+
+def _shapes(
+    detector: Detector, feed: Feed, run: Callable[[Tensor], tuple[Tensor, ...]]
+) -> list[tuple[tuple[int, ...], torch.dtype]]:
+    """Shape of one picture's features as they are stored, and their type."""
+    device = next(detector.parameters()).device
+    return [
+        (tuple(_channels_last(part).shape[1:]), part.dtype)
+        for part in run(torch.zeros(1, 3, detector.height, detector.width, device=device))
+    ]
+
+
+def _bytes(shapes: list[tuple[tuple[int, ...], torch.dtype]], views: int, count: int) -> int:
+    return sum(math.prod(shape) * kind.itemsize for shape, kind in shapes) * views * count
+
+
+def _channels_last(feature: Tensor) -> Tensor:
+    """Pictures lie as (height, width, channels), which is how convolutions read them fastest."""
+    return feature.permute(0, 2, 3, 1) if feature.dim() == 4 else feature
+
+
+def _channels_first(stored: Tensor) -> Tensor:
+    return stored.permute(0, 3, 1, 2) if stored.dim() == 4 else stored

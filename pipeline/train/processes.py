@@ -1,0 +1,73 @@
+"""Several processes that train one network together, as torchrun starts them; one process is the common case.
+
+Knows nothing about what is trained.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+__all__ = ["Processes", "joined_processes", "this_process"]
+
+
+@dataclass(frozen=True)
+class Processes:
+    """rank: number of this process among `count`. device: what it trains on."""
+
+    rank: int
+    count: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this one evaluates, writes files and shows progress."""
+        return self.rank == 0
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is true in any of them; all must ask together."""
+        if self.count == 1:
+            return flag
+        value = torch.tensor(float(flag), device=self.device)
+        dist.all_reduce(value, dist.ReduceOp.MAX)
+        return bool(value)
+
+    def mean(self, values: torch.Tensor) -> torch.Tensor:
+        """The mean over all of them; all must ask together."""
+        if self.count == 1:
+            return values
+        total = values.clone()
+        dist.all_reduce(total)
+        return total / self.count
+
+    def share(self, batch: int) -> slice:
+        """This process's part of a batch, which `count` must divide."""
+        size = batch // self.count
+        return slice(self.rank * size, (self.rank + 1) * size)
+
+
+def this_process() -> Processes:
+    """One that trains alone, on the GPU where there is one."""
+    return Processes(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+@contextmanager
+def joined_processes() -> Iterator[Processes]:
+    """The processes that torchrun started, joined for the time of the block, or this one alone."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    is_cuda = torch.cuda.is_available()
+    if is_cuda:
+        torch.cuda.set_device(local)
+    device = torch.device("cuda", local) if is_cuda else torch.device("cpu")
+    if count == 1:
+        yield Processes(0, 1, device)
+        return
+    dist.init_process_group("nccl" if is_cuda else "gloo")
+    try:
+        yield Processes(dist.get_rank(), count, device)
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,103 @@
+"""The figures of a trial for TensorBoard and MLflow, beside metrics.jsonl. Knows nothing about how they came about.
+
+TensorBoard's files lie in the trial's folder. MLflow is spoken to where MLFLOW_TRACKING_URI is set: a run per trial,
+taken up again when the trial is.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipeline.errors import refuse
+from pipeline.train.trial import TrialFolder, TrialSettings
+
+__all__ = ["Recorders"]
+
+
+class _Recorder(Protocol):
+    def record(self, iteration: int, figures: dict[str, float]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Recorders:
+    """Everything that figures are sent to."""
+
+    def __init__(self, folder: TrialFolder, settings: TrialSettings) -> None:
+        self._folder, self._settings = folder, settings
+        self._recorders: list[_Recorder] = []
+
+    def begin(self, iteration: int) -> None:
+        """Start, or go on after `iteration`; what was recorded after it no longer counts."""
+        writer = _tensorboard(self._folder.events, iteration)
+        self._recorders = [writer] if writer else []
+        if os.environ.get("MLFLOW_TRACKING_URI"):
+            self._recorders.append(_MLflow(self._folder, self._settings))
+
+    def record(self, row: dict[str, Any]) -> None:
+        """Send the figures of a line of metrics.jsonl."""
+        content = row.get("evaluation", row)
+        prefix = "val/" if "evaluation" in row else "train/"
+        figures = {**content, **content.get("parts", {})}
+        numbers = {
+            f"{prefix}{k}": float(v) for k, v in figures.items() if isinstance(v, int | float) and k != "iteration"
+        }
+        for recorder in self._recorders:
+            recorder.record(content["iteration"], numbers)
+
+    def close(self) -> None:
+        """Write out what is pending."""
+        for recorder in self._recorders:
+            recorder.close()
+
+
+class _TensorBoard:
+    def __init__(self, writer: Any) -> None:
+        self._writer = writer
+
+    def record(self, iteration: int, figures: dict[str, float]) -> None:
+        for name, value in figures.items():
+            self._writer.add_scalar(name, value, iteration)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def _tensorboard(folder: Path, iteration: int) -> _TensorBoard | None:
+    """None where TensorBoard is not installed: the figures are in metrics.jsonl all the same."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return _TensorBoard(SummaryWriter(str(folder), purge_step=iteration + 1 if iteration else None))
+
+
+class _MLflow:
+    def __init__(self, folder: TrialFolder, settings: TrialSettings) -> None:
+        try:
+            import mlflow
+        except ImportError:
+            remedy = "install mlflow, or unset MLFLOW_TRACKING_URI"
+            raise refuse("MLFLOW_TRACKING_URI", "mlflow is not installed", remedy) from None
+        self._client = mlflow.MlflowClient()
+        name = f"skylight/{settings.experiment}"
+        experiment = self._client.get_experiment_by_name(name)
+        number = experiment.experiment_id if experiment else self._client.create_experiment(name)
+        tag = f"{settings.stage}/{settings.trial}"
+        found = self._client.search_runs([number], f"tags.`skylight.folder` = '{folder.root.resolve()}'", max_results=1)
+        if found:
+            self._run = found[0].info.run_id
+            self._client.update_run(self._run, "RUNNING")
+            return
+        tags = {"skylight.folder": str(folder.root.resolve()), "mlflow.runName": tag}
+        self._run = self._client.create_run(number, tags=tags).info.run_id
+        for key, value in settings.model_dump(mode="json").items():
+            self._client.log_param(self._run, key, str(value)[:500])
+
+    def record(self, iteration: int, figures: dict[str, float]) -> None:
+        from mlflow.entities import Metric
+
+        self._client.log_batch(self._run, [Metric(name, value, 0, iteration) for name, value in figures.items()])
+
+    def close(self) -> None:
+        self._client.set_terminated(self._run)

@@ -1,0 +1,73 @@
+"""Where the weights of a trial come from: an earlier trial, a file, published weights, or chance.
+
+Knows nothing of how a trial trains.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.darknet import Cfg
+from pipeline.darknet.known import KnownWeights, fetch_known, known_weights, require_masks
+from pipeline.errors import UserError, refuse
+from pipeline.experiment import Experiment, Start
+from pipeline.networks.families import Architecture
+
+__all__ = ["file_layers", "known_layers", "weights_file"]
+
+Progress = Callable[[int, int | None], None]  # bytes done, bytes in all if known
+
+
+def file_layers(path: Path, start: Start, network: Architecture, where: str) -> tuple[int, ...]:
+    """Numbers of the layers that a weights file fills.
+
+    Raises:
+        UserError: it does not fit the network.
+    """
+    try:
+        return network.build().load(path, start.layers)
+    except UserError as error:
+        hint = "" if start.layers else "; of another number of classes take the layers before the heads (layers: ...)"
+        raise UserError(f"{where}: {error}{hint}") from None
+
+
+def known_layers(start: Start, network: Architecture, experiment: Experiment, where: str) -> tuple[int, ...]:
+    """Numbers of the layers that published weights fill, before they are downloaded.
+
+    Raises:
+        UserError: weights of another network or number of classes, other masks or another resize mode than they were
+            trained with.
+    """
+    assert start.known is not None
+    known = known_weights(start.known)
+    if network.cfg is None:
+        raise refuse(f"{where}: {known.name}", f"network {network.name}", "they are weights for a Darknet cfg")
+    layers = min(entry for entry in (known.layers, start.layers, len(network.cfg.layers)) if entry is not None)
+    heads = [index for index, section in enumerate(network.cfg.layers) if section.kind == "yolo"]
+    if layers >= heads[0]:
+        _require_same_heads(known, network.cfg, experiment, heads, where)
+    return tuple(index for index in network.outline().weighted_layers if index < layers)
+
+
+def weights_file(start: Start, folder: Path, progress: Progress | None = None) -> Path | None:
+    """The file of a start that names one, downloaded into `folder` where needed; None for others."""
+    if start.known is not None:
+        return fetch_known(known_weights(start.known), folder, progress)
+    return start.weights
+
+
+def _require_same_heads(known: KnownWeights, cfg: Cfg, experiment: Experiment, heads: list[int], where: str) -> None:
+    """Heads are worth nothing with other classes, masks or another resize mode than they were trained with."""
+    classes = cfg.layers[heads[0]].integer("classes", 20)
+    if known.classes != classes:
+        raise refuse(
+            f"{where}: {known.name}",
+            f"trained on {known.classes} classes, this stage has {classes}",
+            f"set layers: {heads[0] - 1}, to start the heads at random",
+        )
+    require_masks(known, cfg)
+    if known.resize != experiment.resize:
+        raise refuse(
+            f"{where}: {known.name}",
+            f"trained with resize: {known.resize}, the experiment has {experiment.resize}",
+            f"set resize: {known.resize}",
+        )

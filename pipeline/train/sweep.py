@@ -1,0 +1,88 @@
+"""The trials of an experiment, each trained once: one after the other in this process."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from pipeline.experiment import Experiment
+from pipeline.interrupt import StopRequest
+from pipeline.networks.detector import Detector
+from pipeline.train.dataset import ImageTensors, load_images
+from pipeline.train.loop import Runtime, Step, train_trial
+from pipeline.train.processes import Processes, this_process
+from pipeline.train.stages import PlannedTrial, data_hash, start_file, trial_settings
+from pipeline.train.trial import TrialResult
+from pipeline.workspace import Workspace
+
+__all__ = ["Trials", "run_trials"]
+
+OnStep = Callable[[PlannedTrial, Step], None]
+
+
+@dataclass
+class Trials:
+    """What trials of one experiment in one process share: the sets that are loaded, and what they were found to be."""
+
+    experiment: Experiment
+    workspace: Workspace
+    processes: Processes
+    _loaded: dict[Path, tuple[ImageTensors, ImageTensors]] = field(default_factory=dict)
+    _hashes: dict[Path, str] = field(default_factory=dict)
+
+    def run(self, trial: PlannedTrial, stop: StopRequest, on_step: OnStep | None = None) -> TrialResult | None:
+        """Train a trial, or return the result of one that is finished; None in all processes but the first.
+
+        Raises:
+            UserError, Interrupted: see `train_trial`; also data that was changed.
+        """
+        root = trial.data.root
+        if root not in self._hashes:
+            self._hashes[root] = data_hash(trial.data)
+        start = start_file(trial, self.workspace)
+        settings = trial_settings(self.experiment, trial, self._hashes[root], start)
+        result = trial.folder.require_same(settings)
+        if result is not None:
+            return result
+        train, val = self._pictures(trial)
+        limit = self.experiment.feature_cache_gib
+        runtime = Runtime(self.processes, self.workspace.features, None if limit is None else round(limit * 2**30))
+        report = (lambda step: on_step(trial, step)) if on_step else None
+        detector = self._starting_detector(trial, start)
+        return train_trial(trial.folder, settings, detector, trial.trained, train, val, stop, runtime, report)
+
+    def _pictures(self, trial: PlannedTrial) -> tuple[ImageTensors, ImageTensors]:
+        """Train and val at the network's size; one set is kept, since trials of a stage follow each other."""
+        if trial.data.root not in self._loaded:
+            self._loaded.clear()
+            size, resize = self.experiment.size, self.experiment.resize
+            train, val = (
+                load_images(trial.data.splits[split], size, size, resize, self.workspace.images)
+                for split in ("train", "val")
+            )
+            self._loaded[trial.data.root] = (train, val)
+        return self._loaded[trial.data.root]
+
+    def _starting_detector(self, trial: PlannedTrial, start: Path | None) -> Detector:
+        """The network with the start's weights; what the start does not hold is random by the trial's seed."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(trial.seed)
+            detector = trial.network.build(self.experiment.loss, self.experiment.batch_norm_momentum)
+        if start is not None:
+            detector.load(start, trial.start.layers)
+        return detector.to(self.processes.device)
+
+
+def run_trials(
+    experiment: Experiment,
+    plan: list[PlannedTrial],
+    workspace: Workspace,
+    stop: StopRequest,
+    on_step: OnStep | None = None,
+    processes: Processes | None = None,
+) -> Iterator[tuple[PlannedTrial, TrialResult | None]]:
+    """Train what is not finished yet, one trial after the other, and yield each with its result."""
+    trials = Trials(experiment, workspace, processes or this_process())
+    for trial in plan:
+        yield trial, trials.run(trial, stop, on_step)
