@@ -42,7 +42,7 @@ class ImageTensors:
     sources: tuple["LabelledImage", ...]
 
     def __len__(self) -> int:
-        return len(self.sources)
+        return len(self.truth)
 
 
 def load_images(

@@ -79,9 +79,14 @@ class _MLflow:
         except ImportError:
             remedy = "install mlflow, or unset MLFLOW_TRACKING_URI"
             raise refuse("MLFLOW_TRACKING_URI", "mlflow is not installed", remedy) from None
-        self._client = mlflow.MlflowClient()
         name = f"skylight/{settings.experiment}"
-        experiment = self._client.get_experiment_by_name(name)
+        try:
+            self._client = mlflow.MlflowClient()
+            experiment = self._client.get_experiment_by_name(name)
+        except mlflow.MlflowException as error:
+            address = os.environ["MLFLOW_TRACKING_URI"]
+            found = " ".join(str(error).split())[:150]
+            raise refuse(f"MLFLOW_TRACKING_URI={address}", found, "correct or unset it") from None
         number = experiment.experiment_id if experiment else self._client.create_experiment(name)
         tag = f"{settings.stage}/{settings.trial}"
         found = self._client.search_runs([number], f"tags.`skylight.folder` = '{folder.root.resolve()}'", max_results=1)

@@ -97,3 +97,30 @@ def test_colours_are_distorted_as_in_hsv(hue, saturation, exposure):
         h, s, v = colorsys.rgb_to_hsv(*before)
         expected = colorsys.hsv_to_rgb((h + hue) % 1, min(1, s * saturation), min(1, v * exposure))
         assert np.abs(after - np.array(expected)).max() < 1e-5
+
+
+@pytest.mark.parametrize("options", [PLAIN, PLAIN.model_copy(update={"jitter": 0.2, "flip": True})])
+def test_boxes_of_a_mosaic_cover_what_is_seen_of_each_part(options):
+    images, truth = _batch()
+    pictures, boxes = _augmented(images, truth, options.model_copy(update={"mosaic": 1.0}), 2)
+    assert boxes.shape == (32, 12, 5)
+    parts = 0
+    for picture, rows in zip(pictures, boxes.numpy(), strict=True):
+        covered = np.zeros((96, 128), bool)
+        for cx, cy, width, height, _ in rows[rows[:, 2] > 0]:
+            corners = np.array(
+                [(cx - width / 2) * 128, (cy - height / 2) * 96, (cx + width / 2) * 128, (cy + height / 2) * 96]
+            )
+            x0, y0, x1, y1 = corners.round().astype(int)
+            covered[y0:y1, x0:x1] = True
+            parts += 1
+        seen = picture[0].numpy() > 0.75
+        assert (covered & seen).sum() >= 0.85 * (covered | seen).sum()
+    assert parts > 40
+
+
+def test_share_of_mosaics_is_as_asked():
+    images, truth = _batch(32)
+    pictures, _ = _augmented(images, truth, PLAIN.model_copy(update={"mosaic": 0.5}), 4)
+    unchanged = sum(torch.equal(picture, image.float() / 255) for picture, image in zip(pictures, images, strict=True))
+    assert 8 <= unchanged <= 24
