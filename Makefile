@@ -12,7 +12,7 @@ FACADES ?= ../shared/data/facades
 export OMP_WAIT_POLICY ?= PASSIVE
 SKYLIGHT := $(BIN)/skylight
 
-.PHONY: help setup demo test bench lint format constraints curate train export clean
+.PHONY: help setup demo test bench bench-gpu lint format constraints curate train export clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -46,6 +46,10 @@ bench: $(READY)  ## the measurements, into tests/benchmarks/results; FACADES=fol
 	$(BIN)/python tests/benchmarks/bench_index.py
 	$(BIN)/python tests/benchmarks/bench_defects.py $(FACADES) --root bench
 	$(BIN)/python tests/benchmarks/bench_curated_training.py $(FACADES) --root bench
+	$(BIN)/python tests/benchmarks/bench_training.py $(FACADES) --root bench
+
+bench-gpu:  ## training on a GPU; needs torch, numpy, OpenCV and pydantic in PYTHON alone
+	$(PYTHON) tests/benchmarks/bench_gpu.py
 
 lint: $(READY)  ## ruff, mypy, and Python 3.6 for what flies
 	$(BIN)/ruff check .

@@ -23,7 +23,7 @@ from pipeline.export.bundle import best_trial, export_bundle
 from pipeline.interrupt import stop_on_signals
 from pipeline.progress import Bars
 from pipeline.report.plots import plot_ap
-from pipeline.report.table import Arm, arms_of_stage, table_text
+from pipeline.report.table import Arm, arms_of_stage, curves_text, table_text
 from pipeline.train.loop import Step
 from pipeline.train.processes import Processes
 from pipeline.train.stages import PlannedTrial, plan_trials, require_current
@@ -227,6 +227,7 @@ def tables_text(experiment: Experiment, tables: dict[str, list[Arm]], workspace:
     for stage, arms in tables.items():
         folder = workspace.stage(experiment.name, stage)
         lines.append(table_text(arms, f"{experiment.name}, stage {stage}"))
+        lines.append(curves_text(arms))
         lines.append(f"plot: {folder / 'ap.png'}; weights: {folder}/*/best.weights\n")
     return "\n".join(lines)
 

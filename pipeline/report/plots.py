@@ -1,10 +1,11 @@
-"""AP over iterations for every start and freeze count, as a picture."""
+"""AP over iterations for every start and freeze count, as a picture: the mean over the seeds, and their band."""
 
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.files import new_file
-from pipeline.report.table import Arm
+from pipeline.report.table import Arm, by_arm
 
 __all__ = ["plot_ap"]
 
@@ -23,15 +24,20 @@ def plot_ap(arms: Sequence[Arm], title: str, path: Path) -> None:
     starts = list(dict.fromkeys(arm.start for arm in arms))
     freezes = list(dict.fromkeys(arm.freeze for arm in arms))
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
-    for arm in arms:
+    for (start, freeze), group in by_arm(arms).items():
+        points = sorted({e.iteration for arm in group for e in arm.evaluations})
+        values = [[100 * e.ap50 for arm in group for e in arm.evaluations if e.iteration == p] for p in points]
+        colour = _COLOURS[starts.index(start) % len(_COLOURS)]
         axes.plot(
-            [e.iteration for e in arm.evaluations],
-            [100 * e.ap50 for e in arm.evaluations],
-            color=_COLOURS[starts.index(arm.start) % len(_COLOURS)],
-            linestyle=_DASHES[freezes.index(arm.freeze) % len(_DASHES)],
+            points,
+            [statistics.mean(column) for column in values],
+            color=colour,
+            linestyle=_DASHES[freezes.index(freeze) % len(_DASHES)],
             marker=".",
-            label=f"{arm.start}, freeze {arm.freeze}" + (f", seed {arm.seed}" if arm.seed else ""),
+            label=f"{start}, freeze {freeze}" + (f", mean of {len(group)} seeds" if len(group) > 1 else ""),
         )
+        if len(group) > 1:
+            axes.fill_between(points, [min(v) for v in values], [max(v) for v in values], color=colour, alpha=0.15)
     axes.set(xlabel="iterations", ylabel="AP at IoU 0.5 on val, %", title=title, ylim=(0, 100))
     axes.grid(alpha=0.3)
     axes.legend()

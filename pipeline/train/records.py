@@ -89,9 +89,9 @@ class _MLflow:
             raise refuse(f"MLFLOW_TRACKING_URI={address}", found, "correct or unset it") from None
         number = experiment.experiment_id if experiment else self._client.create_experiment(name)
         tag = f"{settings.stage}/{settings.trial}"
-        found = self._client.search_runs([number], f"tags.`skylight.folder` = '{folder.root.resolve()}'", max_results=1)
-        if found:
-            self._run = found[0].info.run_id
+        runs = self._client.search_runs([number], f"tags.`skylight.folder` = '{folder.root.resolve()}'", max_results=1)
+        if runs:
+            self._run = runs[0].info.run_id
             self._client.update_run(self._run, "RUNNING")
             return
         tags = {"skylight.folder": str(folder.root.resolve()), "mlflow.runName": tag}
