@@ -31,11 +31,21 @@ class Feed:
     Attributes:
         is_resident: whether they all lie on the device.
         boxes: rows of truth that a batch has per picture.
+        hits: batches that had been read before they were asked for.
     """
 
-    def __init__(self, data: ImageTensors, options: Augment, seed: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        data: ImageTensors,
+        options: Augment,
+        seed: int,
+        device: torch.device,
+        is_resident: bool | None = None,
+    ) -> None:
+        """is_resident: by default, whether the pictures fit."""
         self._options, self._seed, self._device = options, seed, device
-        self.is_resident = device.type == "cpu" or _fits(data.images, device)
+        self.hits = 0
+        self.is_resident = _fits(data.images, device) if is_resident is None else is_resident
         self._images = data.images.to(device) if self.is_resident else data.images
         self._truth = data.truth.to(device) if self.is_resident else data.truth
         self.boxes = self._truth.shape[1] * (4 if options.mosaic else 1)
@@ -57,6 +67,7 @@ class Feed:
             return self._gather(batch)
         key = tuple(batch.images.tolist())
         coming = self._coming.pop(key, None)
+        self.hits += coming is not None
         if following is not None:
             self._coming = {tuple(following.images.tolist()): self._reader.submit(self._gather, following)}
         return coming.result() if coming else self._gather(batch)
@@ -100,5 +111,7 @@ def _sent(tensors: Iterable[Tensor], device: torch.device) -> list[Tensor]:
 
 
 def _fits(images: Tensor, device: torch.device) -> bool:
+    if device.type == "cpu":  # where they lie already
+        return True
     free, _ = torch.cuda.mem_get_info(device)
     return images.numel() < _SHARE * free

@@ -31,10 +31,8 @@ def test_stages_and_freezing_of_ultralytics(tmp_path: Path, skylight: Skylight, 
         trained = load_file(runs / f"second/first-f{count}-s0/last.safetensors")
         result = json.loads((runs / f"second/first-f{count}-s0/trial.json").read_text())["result"]
         assert result["feature_cache"] == ("memory" if count else None)
-        same = {int(name.split(".")[1]) for name in start if torch.equal(start[name], trained[name])}
         changed = {int(name.split(".")[1]) for name in start if not torch.equal(start[name], trained[name])}
         assert min(changed) >= count
-        assert (not count) or set(range(count)) <= same | {10}  # upsampling has no weights
 
 
 def test_stages_and_freezing_of_faster_rcnn(tmp_path: Path, skylight: Skylight) -> None:
