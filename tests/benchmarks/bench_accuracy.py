@@ -3,8 +3,8 @@
     python tests/benchmarks/bench_accuracy.py FACADES [--root bench] [--seeds 3]
 
 Fast is the default: bfloat16 where the machine has it, features of frozen layers kept for a fixed number of views.
-Plain is float32, with a new view for every use and the frozen layers run each time. The weights after the last iteration
-are tested on val and test together, so that nothing is chosen by what it is tested on.
+Plain is float32, with a new view for every use and the frozen layers run each time. The weights after the last
+iteration are tested on val and test together, so that nothing is chosen by what it is tested on.
 """
 
 import argparse
