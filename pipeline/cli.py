@@ -2,16 +2,20 @@
 
 import json
 import os
+import re
 import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from pipeline.errors import UserError, refuse
 from pipeline.interrupt import Interrupted
+
+if TYPE_CHECKING:
+    from pipeline.train.evaluation import Resize
 
 __all__ = ["app", "main"]
 
@@ -20,6 +24,8 @@ _HELP = """From a few photos of one window to a detector that flies.
 An experiment file says what to do; each stage leaves a folder that the next one reads:
 
 curate: photos and recipe to data/SET, train: to runs/EXPERIMENT, export: to bundles/NAME-VERSION, detect: to boxes.
+
+evaluate: how good any network is on a set, anchors: which fit its boxes, weights: what others published to start from.
 
 Exit status: 0 done, 2 something you can put right (one line says what), 130 stopped by Ctrl-C (what was kept is said).
 """
@@ -147,6 +153,110 @@ def export(experiment: _ExperimentFile, root: _Root = Path(), as_json: _Json = F
 
 
 @app.command(
+    epilog="Examples: skylight evaluate runs/facades/arch/scratch-f0-s0; "
+    "skylight evaluate my.cfg --weights my.weights --data data/facades-arch --split test; "
+    "skylight evaluate yolov3-tiny --weights yolov3-tiny --known-masks --data coco"
+)
+def evaluate(
+    network: Annotated[
+        str, typer.Argument(metavar="NETWORK", help="Folder of a trial, a .cfg or .pt file, or a network's name.")
+    ],
+    weights: Annotated[
+        str | None, typer.Option(metavar="FILE|NAME", help="Weights file, or a name of skylight weights.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Curated set, or a YOLO folder with data.yaml.")] = None,
+    split: Annotated[str, typer.Option(metavar="train|val|test", help="What to measure on.")] = "val",
+    size: Annotated[
+        str | None, typer.Option(metavar="W[xH]", help="Input in pixels; by default that of the cfg or trial.")
+    ] = None,
+    resize: Annotated[
+        str | None, typer.Option(metavar="stretch|letterbox", help="By default as the weights were trained.")
+    ] = None,
+    known_masks: Annotated[
+        bool, typer.Option("--known-masks", help="Give the cfg the masks that published weights were trained with.")
+    ] = False,
+    root: _Root = Path(),
+    as_json: _Json = False,
+) -> None:
+    """Measure a detector on a set as `darknet detector map` does: AP per class, mAP, precision, recall; COCO's too."""
+    from pipeline.progress import Bars
+    from pipeline.report.evaluated import evaluation_text
+    from pipeline.steps import evaluate_with_bars
+    from pipeline.train.evaluation import Wish
+    from pipeline.workspace import Workspace
+
+    wish = Wish(
+        network=network,
+        weights=weights,
+        data=data,
+        split=_one_of("--split", split, ("train", "val", "test")),
+        size=None if size is None else _width_and_height(size),
+        resize=_resize(resize),
+        with_known_masks=known_masks,
+    )
+    with Bars() as bars:
+        evaluated = evaluate_with_bars(wish, Workspace(root), bars)
+    print(json.dumps(evaluated.as_dict()) if as_json else evaluation_text(evaluated))
+
+
+@app.command(
+    epilog="Examples: skylight anchors data/facades-windows; "
+    "skylight anchors data/facades-windows --size 224 --cfg my.cfg --write my-anchors.cfg"
+)
+def anchors(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Curated set, or a YOLO folder with data.yaml.")],
+    count: Annotated[int, typer.Option(help="How many anchors.")] = 6,
+    size: Annotated[
+        str | None, typer.Option(metavar="W[xH]", help="Input in pixels; by default that of the cfg: 416.")
+    ] = None,
+    resize: Annotated[str, typer.Option(metavar="stretch|letterbox", help="How photos come to that size.")] = "stretch",
+    split: Annotated[str, typer.Option(metavar="train|val|test", help="Whose boxes.")] = "train",
+    seed: Annotated[int, typer.Option(min=0, help="Of the starts of k-means.")] = 0,
+    cfg: Annotated[str, typer.Option(metavar="CFG", help="Cfg to compare with: a file or a name.")] = "yolov3-tiny",
+    write: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a new cfg with these anchors; none is overwritten.")
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """Find the anchors that fit the boxes of a set best, by k-means on 1 - IoU as `darknet detector calc_anchors`."""
+    from pipeline.train.fit_anchors import anchors_text, fit_anchors
+
+    fitted = fit_anchors(
+        data,
+        count,
+        None if size is None else _width_and_height(size),
+        _resize(resize) or "stretch",
+        _one_of("--split", split, ("train", "val", "test")),
+        seed,
+        cfg,
+        write,
+    )
+    print(json.dumps(fitted.as_dict()) if as_json else anchors_text(fitted))
+
+
+@app.command(epilog="Examples: skylight weights; skylight weights yolov3-tiny.conv.15")
+def weights(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="What to download.")] = None,
+    root: _Root = Path(),
+    as_json: _Json = False,
+) -> None:
+    """List the weights that Darknet's authors published, or download one and print its path."""
+    from pipeline.progress import Bars
+    from pipeline.report.known_weights import known_weights_rows, known_weights_text
+    from pipeline.steps import download_weights
+    from pipeline.workspace import Workspace
+
+    folder = Workspace(root).weights
+    if name is not None:
+        with Bars() as bars:
+            path = download_weights(name, folder, bars)
+        print(json.dumps({"name": name, "path": str(path)}) if as_json else path)
+        return
+    rows = known_weights_rows(folder)
+    print(json.dumps(rows) if as_json else known_weights_text(rows, folder))
+
+
+@app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
     epilog="Example: skylight detect --bundle bundles/arch-1 --source flight.mp4 --out out",
 )
@@ -163,6 +273,27 @@ def demo(root: Annotated[Path, typer.Option("--root", help="Folder for all that 
     from pipeline.demo import run_demo
 
     run_demo(root)
+
+
+def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        raise refuse(f"{option} {value}", "unknown", f"allowed: {', '.join(allowed)}")
+    return value
+
+
+def _resize(value: str | None) -> "Resize | None":
+    from deploy.resize import RESIZE_MODES
+
+    return None if value is None else cast("Resize", _one_of("--resize", value, RESIZE_MODES))
+
+
+def _width_and_height(text: str) -> tuple[int, int]:
+    """416 or 416x256, in pixels."""
+    parts = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text, re.ASCII)
+    width, height = (int(parts[1]), int(parts[2] or parts[1])) if parts else (0, 0)
+    if not width or not height:
+        raise refuse(f"--size {text}", "no size in pixels", "give for example 416 or 416x256")
+    return width, height
 
 
 def _fail(message: str, status: int) -> None:

@@ -62,7 +62,8 @@ class LabelledImage:
 
 @dataclass(frozen=True)
 class CuratedSet:
-    """A set as it lies on disk; `splits` always has train, val and test, of which only test may be empty."""
+    """A set as it lies on disk; `splits` always has train, val and test; of which only test may be empty,
+    unless one split alone was read."""
 
     root: Path
     name: str
@@ -81,15 +82,16 @@ class NewImage:
     classes: np.ndarray
 
 
-def read_curated_set(root: Path, verify: bool = False) -> CuratedSet:
+def read_curated_set(root: Path, verify: bool = False, only: str | None = None) -> CuratedSet:
     """Read and check a curated set or a plain YOLO folder with data.yaml. A photo without label file is a background.
 
-    Of the photos only the headers are read, unless `verify` asks to decode them all.
+    Of the photos only the headers are read, unless `verify` asks to decode them all. only: the one split to read, as if
+    the others were empty.
 
     >>> read_curated_set(Path("data/facades-arch")).classes
     ('Arch',)
     """
-    layout = read_layout(root)
+    layout = read_layout(root, only=only)
     about = read_dataset_json(root)
     splits = {
         split: tuple(_read_image(photo, len(layout.classes), verify) for photo in photos)
@@ -97,10 +99,10 @@ def read_curated_set(root: Path, verify: bool = False) -> CuratedSet:
     }
     if about is None:
         _refuse_leaks(layout)
-        return CuratedSet(root, root.resolve().name, layout.classes, splits, hash_curated_set(root))
+        return CuratedSet(root, root.resolve().name, layout.classes, splits, hash_curated_set(root, only))
     for split, images in splits.items():
         expected = about["splits"][split]["images"]
-        if len(images) != expected:
+        if only in (None, split) and len(images) != expected:
             raise refuse(root / "images" / split, f"{len(images)} photos instead of {expected}", "curate again")
     return CuratedSet(root, about["name"], layout.classes, splits, about["content_hash"])
 
@@ -118,9 +120,9 @@ def read_dataset_json(root: Path) -> dict[str, Any] | None:
     return about
 
 
-def hash_curated_set(root: Path) -> str:
-    """SHA-256 over the class names and, sorted, split, path and SHA-256 of every photo and label file."""
-    layout = read_layout(root)
+def hash_curated_set(root: Path, only: str | None = None) -> str:
+    """SHA-256 over the class names and, sorted, split, path and SHA-256 of photos and labels, of one split or all."""
+    layout = read_layout(root, only=only)
     entries = []
     for split, photos in layout.photos.items():
         for photo in photos:

@@ -1,6 +1,6 @@
 """The line from photos to a bundle, step by step, as the commands and the demo run it. Prints nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from pipeline.curate import (
     read_recipe,
 )
 from pipeline.curated import read_curated_set
+from pipeline.darknet.known import fetch_known, known_weights
 from pipeline.errors import refuse
 from pipeline.experiment import Experiment, read_experiment
 from pipeline.export.bundle import best_trial, export_bundle
@@ -24,6 +25,7 @@ from pipeline.interrupt import stop_on_signals
 from pipeline.progress import Bars
 from pipeline.report.plots import plot_ap
 from pipeline.report.table import Arm, arms_of_stage, curves_text, table_text
+from pipeline.train.evaluation import Evaluated, Wish, evaluate_network
 from pipeline.train.loop import Step
 from pipeline.train.processes import Processes
 from pipeline.train.stages import PlannedTrial, plan_trials, require_current
@@ -36,6 +38,8 @@ __all__ = [
     "curate_sets",
     "curation_inputs",
     "curation_text",
+    "download_weights",
+    "evaluate_with_bars",
     "export_best",
     "tables_text",
     "train_trials",
@@ -230,6 +234,27 @@ def tables_text(experiment: Experiment, tables: dict[str, list[Arm]], workspace:
         lines.append(curves_text(arms))
         lines.append(f"plot: {folder / 'ap.png'}; weights: {folder}/*/best.weights\n")
     return "\n".join(lines)
+
+
+def evaluate_with_bars(wish: Wish, workspace: Workspace, bars: Bars) -> Evaluated:
+    """Measure a detector, with a bar over the pictures, and one over the weights where they must be downloaded."""
+
+    def report(done: int, total: int) -> None:
+        bars.show(f"evaluate {wish.network}", done, total)
+
+    return evaluate_network(wish, workspace, report, _download_bar(wish.weights or "", bars))
+
+
+def download_weights(name: str, folder: Path, bars: Bars) -> Path:
+    """Get published weights to `folder`, with a bar of bytes, unless they are there; returns their path."""
+    return fetch_known(known_weights(name), folder, _download_bar(name, bars))
+
+
+def _download_bar(name: str, bars: Bars) -> Callable[[int, int | None], None]:
+    def report(done: int, total: int | None) -> None:
+        bars.show(f"download {name}, bytes", done, total or 0)
+
+    return report
 
 
 def export_best(experiment: Experiment, workspace: Workspace) -> Bundle:

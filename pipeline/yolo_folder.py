@@ -30,8 +30,11 @@ class YoloLayout:
     photos: dict[str, tuple[Path, ...]]
 
 
-def read_layout(root: Path, needed: Sequence[str] = ("train", "val")) -> YoloLayout:
-    """Read data.yaml of `root` and find the photos of every split; each of `needed` must have some."""
+def read_layout(root: Path, needed: Sequence[str] = ("train", "val"), only: str | None = None) -> YoloLayout:
+    """Read data.yaml of `root` and find the photos of every split; each of `needed` must have some.
+
+    only: the one split to look for; the others are left empty, wherever data.yaml says they are.
+    """
     if not root.is_dir():
         raise refuse(root, "no such folder", "give a folder with data.yaml, images/ and labels/")
     if not any(root.iterdir()):
@@ -46,7 +49,9 @@ def read_layout(root: Path, needed: Sequence[str] = ("train", "val")) -> YoloLay
     if not isinstance(content, dict):
         raise refuse(path, "no keys found", "it needs train, val and names")
     classes = _class_names(path, content)
-    photos = {split: _photos_of(path, content, split, split in needed) for split in SPLITS}
+    photos: dict[str, tuple[Path, ...]] = dict.fromkeys(SPLITS, ())
+    for split in SPLITS if only is None else (only,):
+        photos[split] = _photos_of(path, content, split, split in needed or split == only)
     return YoloLayout(classes, photos)
 
 

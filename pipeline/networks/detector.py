@@ -146,6 +146,10 @@ class Detector(nn.Module):
     def save(self, path: Path, seen: int) -> None:
         """Write the weights, complete or not at all. seen: number of images trained on."""
 
+    def classes_in(self, path: Path) -> int | None:
+        """Number of classes of the head in a checkpoint; None where such files do not say."""
+        return None
+
     @abstractmethod
     def load(self, path: Path, layers: int | None = None) -> tuple[int, ...]:
         """Load the layers before `layers` (all by default) from a checkpoint; returns the numbers of those loaded.

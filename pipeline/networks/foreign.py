@@ -75,6 +75,10 @@ class ForeignDetector(Detector):
         with new_file(path) as part:
             save_file(tensors, part, metadata)
 
+    def classes_in(self, path: Path) -> int | None:
+        """Number of classes of the head in a checkpoint; None where the file does not say."""
+        return self._read(path).classes
+
     def load(self, path: Path, layers: int | None = None) -> tuple[int, ...]:
         """Load the layers before `layers`, all by default; see `Detector.load`."""
         count = len(self.network_layers)

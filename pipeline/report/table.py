@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from pipeline.report.columns import ruled
 from pipeline.train.freeze import freeze_label
 from pipeline.train.stages import PlannedTrial
 from pipeline.train.trial import Evaluation
@@ -85,9 +86,7 @@ def table_text(arms: Sequence[Arm], title: str) -> str:
         "images/s",
     ]
     rows = [head, *(_row(key, group, points) for key, group in rows_of.items())]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    lines.insert(1, "-" * len(lines[0]))
+    lines = ruled(rows, left=0)
     best = max((arm.best.ap50 for arm in arms), default=0.0)
     notes = [f"AP at IoU 0.5 on val, %. 90 % of the best AP of the stage is {90 * best:.1f} %; - never got there."]
     if seeds > 1:

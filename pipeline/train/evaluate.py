@@ -21,7 +21,18 @@ from pipeline.train.dataset import ImageTensors
 if TYPE_CHECKING:
     from pipeline.curated import LabelledImage
 
-__all__ = ["Coco", "Scores", "average_precision", "coco_scores", "detect", "evaluate", "precision_and_recall"]
+__all__ = [
+    "COUNTED",
+    "Coco",
+    "Counts",
+    "Scores",
+    "average_precision",
+    "coco_scores",
+    "detect",
+    "evaluate",
+    "precision_and_recall",
+    "score",
+]
 
 # detector.c validate_detector_map
 SCORE_THRESHOLD = 0.005
@@ -42,12 +53,22 @@ class Coco:
 
 
 @dataclass(frozen=True)
+class Counts:
+    """Of one class: labels, detections above 0.25, and how many of those are right at IoU 0.5."""
+
+    labels: int
+    found: int
+    right: int
+
+
+@dataclass(frozen=True)
 class Scores:
     """How good one set of weights is on one split; all from 0 to 1, but the loss.
 
     Attributes:
         ap50: mean over the classes that have boxes, of Darknet's AP at IoU 0.5.
         ap50_per_class: NaN where the split has no box of the class.
+        counts_per_class: what precision, recall and f1 are made of.
         precision, recall, f1: of detections above 0.25, all classes together, as `detector map` prints them.
         coco_map: COCO mAP over IoU 0.5 to 0.95. ap_small, ap_medium, ap_large: the same by size of the object.
         loss: what training minimises, on these pictures as they are; NaN where the detector says none.
@@ -55,6 +76,7 @@ class Scores:
 
     ap50: float
     ap50_per_class: tuple[float, ...]
+    counts_per_class: tuple[Counts, ...]
     precision: float
     recall: float
     f1: float
@@ -63,6 +85,11 @@ class Scores:
     ap_medium: float
     ap_large: float
     loss: float
+
+    @property
+    def darknet_map(self) -> float:
+        """What `detector map` prints as mAP: the mean over all classes, where one without boxes counts as 0."""
+        return float(np.nansum(self.ap50_per_class)) / len(self.ap50_per_class)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON, which has no NaN."""
@@ -80,13 +107,26 @@ def evaluate(
 ) -> Scores:
     """Measure `detector` on `data`; its mode and gradients are left as found. stop: called per batch; it may raise."""
     detections, loss = _run(detector, data, batch, SCORE_THRESHOLD, NMS_THRESHOLD, stop)
-    per_class = average_precision(detections, data.sources, len(classes))
+    return score(detections, data.sources, len(classes), loss)
+
+
+def score(
+    detections: Sequence[Detections],
+    truths: Sequence["LabelledImage"],
+    class_count: int,
+    loss: float = float("nan"),
+) -> Scores:
+    """Compare what was found on every picture with its labels. loss: to be noted beside the rest."""
+    matched = [_matches(detections, truths, index, 0.5) for index in range(class_count)]
+    per_class = [_class_ap(matches) for matches in matched]
     known = [ap for ap in per_class if not np.isnan(ap)]
-    precision, recall = precision_and_recall(detections, data.sources, len(classes))
-    coco = coco_scores(detections, data.sources, len(classes))
+    counts = tuple(_counts(matches, COUNTED) for matches in matched)
+    precision, recall = _precision_and_recall(counts)
+    coco = coco_scores(detections, truths, class_count)
     return Scores(
         ap50=float(np.mean(known)) if known else 0.0,
         ap50_per_class=tuple(per_class),
+        counts_per_class=counts,
         precision=precision,
         recall=recall,
         f1=2 * precision * recall / (precision + recall) if precision + recall else 0.0,
@@ -106,7 +146,7 @@ def detect(
     nms_threshold: float = NMS_THRESHOLD,
 ) -> list[Detections]:
     """Detections of every picture, through the same decode and NMS that fly."""
-    return _run(detector, data, batch, threshold, nms_threshold, None)[0]
+    return _run(detector, data, batch, threshold, nms_threshold, None, with_loss=False)[0]
 
 
 @torch.no_grad()
@@ -117,8 +157,9 @@ def _run(
     threshold: float,
     nms_threshold: float,
     stop: Callable[[], None] | None,
+    with_loss: bool = True,
 ) -> tuple[list[Detections], float]:
-    """Detections of every picture, and the mean loss per picture."""
+    """Detections of every picture, and the mean loss per picture; NaN without it."""
     was_training = detector.training
     detector.eval()
     device = next(detector.parameters()).device
@@ -129,8 +170,11 @@ def _run(
             stop()
         part = slice(start, start + batch)
         images = (data.images[part].to(device, torch.float32) / 255).contiguous(memory_format=torch.channels_last)
-        truth = data.truth[part].to(device)
-        boxes, scores, losses = detector.predict_with_losses(images, truth)
+        losses: dict[str, torch.Tensor] = {}
+        if with_loss:
+            boxes, scores, losses = detector.predict_with_losses(images, data.truth[part].to(device))
+        else:
+            boxes, scores = detector.predict(images)
         loss += float(sum(losses.values(), torch.zeros(()))) * len(images) if losses else float("nan")
         rows = zip(boxes.float().cpu().numpy(), scores.float().cpu().numpy(), data.placements[part], strict=True)
         for one_boxes, one_scores, placement in rows:
@@ -160,13 +204,12 @@ def precision_and_recall(
 
     Precision of no detections is 0.
     """
-    right = found = labels = 0
-    for index in range(class_count):
-        matched = _matches(detections, truths, index, 0.5)
-        counted = matched.scores > score
-        right += int(matched.is_right[counted].sum())
-        found += int(counted.sum())
-        labels += matched.labels
+    matched = (_matches(detections, truths, index, 0.5) for index in range(class_count))
+    return _precision_and_recall([_counts(matches, score) for matches in matched])
+
+
+def _precision_and_recall(counts: Sequence[Counts]) -> tuple[float, float]:
+    right, found, labels = (sum(getattr(count, key) for count in counts) for key in ("right", "found", "labels"))
     return right / found if found else 0.0, right / labels if labels else 0.0
 
 
@@ -177,6 +220,11 @@ class _Matches:
     scores: np.ndarray
     is_right: np.ndarray
     labels: int
+
+
+def _counts(matched: _Matches, above: float) -> Counts:
+    is_counted = matched.scores > above
+    return Counts(matched.labels, int(is_counted.sum()), int(matched.is_right[is_counted].sum()))
 
 
 def _class_ap(matched: _Matches) -> float:

@@ -122,6 +122,7 @@ def trial_settings(experiment: Experiment, trial: PlannedTrial, data: str, start
         seed=trial.seed,
         network=trial.network.name if trial.network.cfg is None else trial.network.cfg.path.name,
         network_sha256=trial.network.sha256,
+        size=trial.network.size,
         classes=trial.data.classes,
         data=trial.data.name,
         data_hash=data,

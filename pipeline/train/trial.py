@@ -39,6 +39,7 @@ class TrialSettings(BaseModel):
     seed: int
     network: str
     network_sha256: str
+    size: int
     classes: tuple[str, ...]
     data: str
     data_hash: str

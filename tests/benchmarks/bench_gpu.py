@@ -110,6 +110,7 @@ def _settings(options: argparse.Namespace, frozen: tuple[int, ...], seed: int, c
         seed=seed,
         network="yolov3-tiny",
         network_sha256="",
+        size=options.size,
         classes=("window",),
         data="noise",
         data_hash="",

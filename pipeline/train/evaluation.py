@@ -1,0 +1,347 @@
+"""One network with its weights, measured on one split of a set, as `darknet detector map` does: what goes with what.
+
+Finds the network, its weights, its input size and resize mode, refuses what does not belong together, and runs it.
+How good is judged in `evaluate.py`. Knows nothing of training but the folder that a trial leaves.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from deploy.frame import Detections
+from pipeline.curated import CuratedSet, LabelledImage, hash_curated_set, read_curated_set
+from pipeline.darknet import Cfg, DarknetNetwork, network_cfg, read_cfg, shipped_networks, with_options
+from pipeline.darknet.known import (
+    KNOWN_WEIGHTS,
+    KnownWeights,
+    fetch_known,
+    known_weights,
+    require_masks,
+    with_known_masks,
+)
+from pipeline.errors import UserError, refuse
+from pipeline.files import file_sha256
+from pipeline.networks.darknet import DarknetDetector
+from pipeline.networks.detector import Detector
+from pipeline.networks.families import architecture
+from pipeline.train.dataset import load_images
+from pipeline.train.evaluate import COUNTED, Scores, detect, score
+from pipeline.train.trial import TrialFolder, TrialSettings
+from pipeline.workspace import Workspace
+
+__all__ = ["Evaluated", "Resize", "Wish", "evaluate_network"]
+
+Resize = Literal["stretch", "letterbox"]
+Progress = Callable[[int, int], None]  # pictures done, pictures in all
+BytesProgress = Callable[[int, int | None], None]  # bytes done, bytes in all if known
+
+_PICTURES_AT_ONCE = 32  # in memory, and in a batch
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What was asked for; None for what the network, the weights or the trial decide.
+
+    Attributes:
+        network: a .cfg path, a name, a .pt path, or the folder of a trial.
+        weights: a file, or the name of published ones.
+        size: width and height of the input in pixels.
+        with_known_masks: give the cfg the masks that the published weights were trained with.
+    """
+
+    network: str
+    weights: str | None = None
+    data: Path | None = None
+    split: str = "val"
+    size: tuple[int, int] | None = None
+    resize: Resize | None = None
+    with_known_masks: bool = False
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What was measured on what.
+
+    Attributes:
+        data_hash: of the photos and labels of the split.
+        device: what it ran on.
+        seconds: from the first picture to the last, with decoding and NMS.
+    """
+
+    network: str
+    weights: Path
+    weights_sha256: str
+    data: CuratedSet
+    data_hash: str
+    split: str
+    width: int
+    height: int
+    resize: str
+    device: str
+    seconds: float
+    scores: Scores
+
+    @property
+    def images(self) -> tuple[LabelledImage, ...]:
+        """The pictures that were measured on."""
+        return self.data.splits[self.split]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        scores = self.scores.as_dict()
+        per_class = zip(self.data.classes, scores.pop("ap50_per_class"), scores.pop("counts_per_class"), strict=True)
+        del scores["loss"]  # not computed
+        return {
+            "network": self.network,
+            "weights": str(self.weights),
+            "weights_sha256": self.weights_sha256,
+            "data": str(self.data.root),
+            "data_hash": self.data_hash,
+            "split": self.split,
+            "images": len(self.images),
+            "width": self.width,
+            "height": self.height,
+            "resize": self.resize,
+            "device": self.device,
+            "seconds": self.seconds,
+            **scores,
+            "darknet_map": self.scores.darknet_map,
+            "counted_above": COUNTED,
+            "classes": [{"name": name, "ap50": ap, **counts} for name, ap, counts in per_class],
+        }
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """A detector before its weights are loaded, and what belongs to it. classes: their names, where known."""
+
+    name: str
+    detector: Detector
+    weights: Path | KnownWeights
+    resize: str
+    classes: tuple[str, ...] | None = None
+
+
+def evaluate_network(
+    wish: Wish,
+    workspace: Workspace,
+    progress: Progress | None = None,
+    download_progress: BytesProgress | None = None,
+) -> Evaluated:
+    """Measure one network. Published weights are downloaded once everything else fits.
+
+    Raises:
+        UserError: something is not there, or does not belong together: numbers of classes, masks, resize mode, weights.
+    """
+    if (Path(wish.network) / "trial.json").is_file():
+        subject, data = _trial_and_data(wish, workspace)
+    else:
+        is_cfg = wish.network.endswith(".cfg") or wish.network in shipped_networks()
+        if not is_cfg and len(Path(wish.network).parts) > 1 and not wish.network.endswith(".pt"):
+            raise refuse(
+                wish.network, "no trial.json in it", "give a trial's folder, a .cfg, a .pt or a network's name"
+            )
+        data = _read_data(wish.data, wish.split)
+        subject = _darknet(wish) if is_cfg else _foreign(wish, len(data.classes))
+    _require_classes(subject, data)
+    weights = _weights_file(subject.weights, workspace, download_progress)
+    _load(subject.detector, weights)
+    detector = subject.detector.to("cuda" if torch.cuda.is_available() else "cpu")
+    begin = time.perf_counter()
+    found = _detect_all(detector, data.splits[wish.split], subject.resize, progress)
+    seconds = time.perf_counter() - begin
+    return Evaluated(
+        network=subject.name,
+        weights=weights,
+        weights_sha256=file_sha256(weights),
+        data=data,
+        data_hash=hash_curated_set(data.root, wish.split),
+        split=wish.split,
+        width=detector.width,
+        height=detector.height,
+        resize=subject.resize,
+        device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        seconds=seconds,
+        scores=score(found, data.splits[wish.split], len(data.classes)),
+    )
+
+
+def _darknet(wish: Wish) -> _Subject:
+    """A cfg as it is: its number of classes is that of the weights."""
+    cfg = network_cfg(wish.network)
+    if not any(section.kind == "yolo" for section in cfg.layers):
+        raise refuse(cfg.path, "has no [yolo] layer", "give the cfg of a detector, for example yolov3-tiny")
+    if wish.weights is None:
+        raise refuse(wish.network, "a cfg holds no weights", "give --weights with a file or a name of skylight weights")
+    known, weights = _known_and_file(wish.weights)
+    by_cfg = "letterbox" if cfg.net.integer("letter_box", 0) else "stretch"  # as AlexeyAB's Darknet reads it
+    resize: str = wish.resize or by_cfg
+    if known is not None:
+        cfg, resize = _fitting_known(known, cfg, wish), known.resize
+    elif wish.with_known_masks:
+        raise refuse(
+            "--known-masks", f"{weights} is none of the published files", "leave it out: the cfg's masks count"
+        )
+    return _Subject(wish.network, _sized(cfg, wish.size), weights, resize)
+
+
+def _foreign(wish: Wish, classes: int) -> _Subject:
+    """A network of another family, for as many classes as the set has; its checkpoint must have as many."""
+    if wish.with_known_masks:
+        raise refuse("--known-masks", f"{wish.network} has no masks", "leave it out; it is for a Darknet cfg")
+    weights = wish.weights or (wish.network if wish.network.endswith(".pt") else None)
+    architecture(wish.network, 32, classes)  # refuses unknown names
+    if weights is None:
+        raise refuse(wish.network, "a name holds no weights", "give --weights with a .safetensors or .pt file")
+    if wish.size is None:
+        raise refuse(wish.network, "has no input size of its own", "give --size, for example --size 416")
+    network = architecture(wish.network, _square(wish.size, wish.network), classes)
+    resize = wish.resize or ("letterbox" if weights.endswith(".pt") else "stretch")  # as Ultralytics trains
+    return _Subject(wish.network, network.build(), Path(weights), resize)
+
+
+def _trial_and_data(wish: Wish, workspace: Workspace) -> tuple[_Subject, CuratedSet]:
+    """A trial of ours, on the set that it was trained on unless another one is given."""
+    root = Path(wish.network)
+    is_darknet = (root / "network.cfg").is_file()
+    folder = TrialFolder(root, ".weights" if is_darknet else ".safetensors")
+    settings, result = folder.read()
+    if result is None and wish.weights is None:
+        raise refuse(root, "is not finished", "run skylight train on its experiment, or name a file by --weights")
+    if wish.resize not in (None, settings.resize):
+        remedy = "leave --resize out: the mode belongs to the weights"
+        raise refuse(root, f"was trained with resize {settings.resize}, not {wish.resize}", remedy)
+    if wish.with_known_masks:
+        raise refuse("--known-masks", f"{root} has the masks it was trained with", "leave it out")
+    if wish.data is not None:
+        data = _read_data(wish.data, wish.split)
+    else:
+        data = _training_set(settings, workspace, wish.split)
+    detector = _sized(read_cfg(folder.cfg), wish.size) if is_darknet else _trained_network(settings, wish.size)
+    weights = folder.best_weights if wish.weights is None else Path(wish.weights)
+    return _Subject(str(root), detector, weights, settings.resize, settings.classes), data
+
+
+def _trained_network(settings: TrialSettings, size: tuple[int, int] | None) -> Detector:
+    """The network of another family that a trial trained."""
+    side = settings.size if size is None else _square(size, settings.network)
+    return architecture(settings.network, side, len(settings.classes)).build()
+
+
+def _training_set(settings: TrialSettings, workspace: Workspace, split: str) -> CuratedSet:
+    """The set of a trial, as it was: it is looked for by its name under the workspace's data/ and root."""
+    for folder in (workspace.data / settings.data, workspace.root / settings.data):
+        if folder.is_dir():
+            if hash_curated_set(folder) != settings.data_hash:
+                remedy = f"give --data {folder} to measure on it all the same"
+                raise refuse(folder, f"is not the set that {settings.trial} was trained on", remedy)
+            return _read_data(folder, split)
+    found = f"the set {settings.data} that it was trained on is not under {workspace.root}"
+    raise refuse(settings.trial, found, "give --data or --root")
+
+
+def _read_data(folder: Path | None, split: str) -> CuratedSet:
+    if folder is None:
+        raise refuse("--data", "not given", "name a curated set or a YOLO folder with data.yaml")
+    data = read_curated_set(folder, only=split)
+    if not any(len(image.boxes) for image in data.splits[split]):
+        raise refuse(folder, f"no box in {split}", "choose another --split, or label its photos")
+    return data
+
+
+def _known_and_file(weights: str) -> tuple[KnownWeights | None, Path | KnownWeights]:
+    """Published weights by their name, or by what is in the file; and the file, or what is to be downloaded."""
+    path = Path(weights)
+    if not path.is_file():
+        if len(path.parts) > 1:
+            raise refuse(path, "no such file", "give the path of a .weights file or a name of skylight weights")
+        known = known_weights(weights)
+        return known, known
+    size = path.stat().st_size
+    same_size = [known for known in KNOWN_WEIGHTS if known.size == size]
+    sha256 = file_sha256(path) if same_size else ""
+    return next((known for known in same_size if known.sha256 == sha256), None), path
+
+
+def _fitting_known(known: KnownWeights, cfg: Cfg, wish: Wish) -> Cfg:
+    """The cfg for published weights; what they were not trained with is refused."""
+    if known.masks is None:
+        raise refuse(known.name, "holds no [yolo] heads", "give weights of a whole detector, as yolov3-tiny")
+    classes = _cfg_classes(cfg)
+    if classes != known.classes:
+        remedy = f"use the cfg {known.network}"
+        raise refuse(cfg.path, f"has {classes} classes where {known.name} was trained on {known.classes}", remedy)
+    if wish.resize not in (None, known.resize):
+        remedy = f"write --resize {known.resize}, or leave it out"
+        raise refuse(f"--resize {wish.resize}", f"{known.name} was trained with {known.resize}", remedy)
+    if wish.with_known_masks:
+        return with_known_masks(known, cfg)
+    try:
+        require_masks(known, cfg)
+    except UserError as error:
+        raise UserError(f"{error}, or add --known-masks") from None
+    return cfg
+
+
+def _cfg_classes(cfg: Cfg) -> int:
+    counts = {section.integer("classes", 20) for section in cfg.layers if section.kind == "yolo"}
+    if len(counts) > 1:
+        raise refuse(cfg.path, f"its [yolo] sections have {sorted(counts)} classes", "give all the same number")
+    return counts.pop()
+
+
+def _sized(cfg: Cfg, size: tuple[int, int] | None) -> DarknetDetector:
+    _cfg_classes(cfg)
+    net = {} if size is None else {"width": str(size[0]), "height": str(size[1])}
+    return DarknetDetector(DarknetNetwork(with_options(cfg, {}, net)))
+
+
+def _square(size: tuple[int, int], network: str) -> int:
+    if size[0] != size[1]:
+        raise refuse(f"--size {size[0]}x{size[1]}", f"{network} takes square pictures", f"give --size {max(size)}")
+    return size[0]
+
+
+def _require_classes(subject: _Subject, data: CuratedSet) -> None:
+    """Refuse a head for other classes than the labels are of."""
+    path = subject.weights
+    has = subject.detector.classes
+    if isinstance(path, Path) and path.is_file():
+        has = subject.detector.classes_in(path) or has
+    if has != len(data.classes):
+        remedy = (
+            f"give a set whose data.yaml names the same {has} classes in the same order, or train on this one first"
+        )
+        raise refuse(subject.name, f"its head has {has} classes, and {data.root} has {len(data.classes)}", remedy)
+    names = subject.classes
+    if names is not None and names != data.classes and sorted(names) == sorted(data.classes):
+        found = f"was trained with the classes {', '.join(names)}, and {data.root} has them in another order"
+        raise refuse(subject.name, found, "put the names in data.yaml and the labels in that order")
+
+
+def _weights_file(weights: Path | KnownWeights, workspace: Workspace, progress: BytesProgress | None) -> Path:
+    return fetch_known(weights, workspace.weights, progress) if isinstance(weights, KnownWeights) else weights
+
+
+def _load(detector: Detector, path: Path) -> None:
+    """Load the weights of every layer."""
+    missing = sorted(set(detector.weighted_layers) - set(detector.load(path)))
+    if missing:
+        raise refuse(path, f"holds no layer from {missing[0]} on", "give the weights of the whole network")
+
+
+def _detect_all(
+    detector: Detector, images: Sequence[LabelledImage], resize: str, progress: Progress | None
+) -> list[Detections]:
+    """Detections of every picture; few pictures are in memory at a time."""
+    found: list[Detections] = []
+    for start in range(0, len(images), _PICTURES_AT_ONCE):
+        part = load_images(images[start : start + _PICTURES_AT_ONCE], detector.width, detector.height, resize)
+        found += detect(detector, part, _PICTURES_AT_ONCE)
+        if progress:
+            progress(len(found), len(images))
+    return found
