@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -51,6 +52,7 @@ def main() -> None:
             sys.exit(2)
         _fail(f"{message}; see skylight --help", 2)
     except UserError as error:
+        _let_first_speak()
         _fail(str(error), 2)
     except Interrupted as stopped:
         _fail(f"stopped: {stopped}", 130)
@@ -114,19 +116,49 @@ def curate(
         print(curation_text(summary))
 
 
-@app.command(epilog="Example: skylight train experiments/facades.yaml")
-def train(experiment: _ExperimentFile, root: _Root = Path(), as_json: _Json = False) -> None:
-    """Train every trial of an experiment; trials that are finished stay, one that was broken off goes on."""
+@app.command(
+    epilog="Examples: skylight train experiments/facades.yaml; "
+    "skylight train experiments/facades.yaml --workers 4; "
+    "skylight train experiments/facades.yaml --root /nfs/team --address auto --gpus-per-trial 0.25"
+)
+def train(
+    experiment: _ExperimentFile,
+    root: _Root = Path(),
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Trials at once, on Ray; this machine is divided among them.")
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Ray cluster whose nodes all see --root: auto, HOST:PORT or ray://HOST:PORT."),
+    ] = None,
+    gpus_per_trial: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Part of a GPU that a trial takes, with --workers or --address.")
+    ] = None,
+    cpus_per_trial: Annotated[int | None, typer.Option(min=1, help="Threads of a trial, likewise.")] = None,
+    as_json: _Json = False,
+) -> None:
+    """Train every trial of an experiment; trials that are finished stay, one that was broken off goes on.
+
+    One after the other in this process, several at once with --workers, on a Ray cluster with --address. Under torchrun
+    its processes train each trial together.
+    """
     from pipeline.experiment import read_experiment
     from pipeline.progress import Bars
     from pipeline.steps import tables_text, train_trials, write_tables
+    from pipeline.train.cluster import Places
     from pipeline.train.processes import joined_processes
     from pipeline.workspace import Workspace
 
     content = read_experiment(experiment)
     workspace = Workspace(root)
+    places = Places(address, workers, cpus_per_trial, gpus_per_trial)
+    is_on_ray = workers is not None or address is not None
+    if not is_on_ray and places != Places():
+        raise refuse("--gpus-per-trial, --cpus-per-trial", "divide machines among trials", "add --workers or --address")
     with joined_processes() as processes, Bars() as bars:
-        plan = train_trials(content, workspace, bars, processes)
+        if is_on_ray and processes.count > 1:
+            raise refuse("--workers, --address", "started by torchrun", "use one or the other")
+        plan = train_trials(content, workspace, bars, processes, places if is_on_ray else None)
     if not processes.is_first:
         return
     tables = write_tables(content, plan, workspace)
@@ -296,8 +328,15 @@ def _width_and_height(text: str) -> tuple[int, int]:
     return width, height
 
 
+def _let_first_speak() -> None:
+    """When one process fails torchrun ends the others: who is left after a while had something of its own to say."""
+    if os.environ.get("RANK", "0") != "0":
+        time.sleep(5)
+
+
 def _fail(message: str, status: int) -> None:
-    print(f"skylight: {message}", file=sys.stderr)
+    if status != 130 or os.environ.get("RANK", "0") == "0":  # of torchrun's processes the first tells of a stop
+        print(f"skylight: {message}", file=sys.stderr)
     sys.exit(status)
 
 

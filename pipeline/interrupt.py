@@ -5,12 +5,21 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Protocol
 
-__all__ = ["Interrupted", "StopRequest", "stop_on_signals"]
+__all__ = ["Interrupted", "StopQuestion", "StopRequest", "stop_on_signals"]
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error
     """The user asked to stop; the message says what was kept and how to go on."""
+
+
+class StopQuestion(Protocol):
+    """What long work asks whether to stop."""
+
+    @property
+    def is_set(self) -> bool:
+        """Whether a stop was asked for."""
 
 
 class StopRequest:

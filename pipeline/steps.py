@@ -25,6 +25,7 @@ from pipeline.interrupt import stop_on_signals
 from pipeline.progress import Bars
 from pipeline.report.plots import plot_ap
 from pipeline.report.table import Arm, arms_of_stage, curves_text, table_text
+from pipeline.train.cluster import Places, run_trials_on_ray
 from pipeline.train.evaluation import Evaluated, Wish, evaluate_network
 from pipeline.train.loop import Step
 from pipeline.train.processes import Processes
@@ -188,15 +189,26 @@ def _reporter(recipe: Recipe, bars: Bars) -> Progress:
     return lambda what, done, total: bars.show(f"curate {recipe.name}: {what}", done, total)
 
 
-def train_trials(experiment: Experiment, workspace: Workspace, bars: Bars, processes: Processes) -> list[PlannedTrial]:
-    """Train what is not finished, with a bar per trial; Ctrl-C saves and raises Interrupted."""
+def train_trials(
+    experiment: Experiment, workspace: Workspace, bars: Bars, processes: Processes, places: Places | None = None
+) -> list[PlannedTrial]:
+    """Train what is not finished, with a bar per trial; Ctrl-C saves and raises Interrupted.
+
+    places: several trials at once, on Ray; None trains one after the other in this process.
+    """
+    if places is not None:
+        workspace = Workspace(workspace.root.resolve())  # other processes work in other folders
     plan = plan_trials(experiment, workspace)
 
     def on_step(trial: PlannedTrial, step: Step) -> None:
         bars.show(f"train {trial.name}", step.iteration, trial.stage.iterations, step_note(step))
 
     with stop_on_signals() as stop:
-        for trial, result in run_trials(experiment, plan, workspace, stop, on_step, processes):
+        if places is None:
+            trained = run_trials(experiment, plan, workspace, stop, on_step, processes)
+        else:
+            trained = run_trials_on_ray(experiment, plan, workspace, stop, on_step, places)
+        for trial, result in trained:
             if result is not None:
                 show_result(trial, result, bars)
     return plan

@@ -93,23 +93,25 @@ def open_cache(
     run: Callable[[Tensor], tuple[Tensor, ...]],
     folder: Path | None,
     most: int | None = None,
+    host_share: float = 1.0,
+    device_share: float = 1.0,
 ) -> FeatureCache | None:
     """A cache where the features of `views` views fit, or None: then the frozen layers run at every iteration.
 
     folder: for files, where memory is short. most: bytes that it may take; by default a share of what is free, of the
-    device, of the memory or of the disk.
+    device, of the memory or of the disk. host_share, device_share: of what is free, what this process may count on.
     """
     device = next(detector.parameters()).device
     size = _bytes(_shapes(detector, feed, run), views, len(feed))
     if most is not None and size > most:
         return None
-    if device.type == "cuda" and size < _SHARE * torch.cuda.mem_get_info(device)[0]:
+    if device.type == "cuda" and size < _SHARE * device_share * torch.cuda.mem_get_info(device)[0]:
         return FeatureCache(detector, feed, views, "device", run)
-    if size < _SHARE * available_memory():
+    if size < _SHARE * host_share * available_memory():
         return FeatureCache(detector, feed, views, "memory", run)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        if size < _SHARE * shutil.disk_usage(folder).free:
+        if size < _SHARE * host_share * shutil.disk_usage(folder).free:
             return FeatureCache(detector, feed, views, "disk", run, folder)
     return None
 

@@ -40,12 +40,13 @@ class Feed:
         options: Augment,
         seed: int,
         device: torch.device,
+        share: float = 1.0,
         is_resident: bool | None = None,
     ) -> None:
-        """is_resident: by default, whether the pictures fit."""
+        """share: of the device's memory, what this process may take. is_resident: by default, whether they fit."""
         self._options, self._seed, self._device = options, seed, device
         self.hits = 0
-        self.is_resident = _fits(data.images, device) if is_resident is None else is_resident
+        self.is_resident = _fits(data.images, device, share) if is_resident is None else is_resident
         self._images = data.images.to(device) if self.is_resident else data.images
         self._truth = data.truth.to(device) if self.is_resident else data.truth
         self.boxes = self._truth.shape[1] * (4 if options.mosaic else 1)
@@ -110,8 +111,8 @@ def _sent(tensors: Iterable[Tensor], device: torch.device) -> list[Tensor]:
     return [tensor.pin_memory().to(device, non_blocking=True) for tensor in tensors]
 
 
-def _fits(images: Tensor, device: torch.device) -> bool:
+def _fits(images: Tensor, device: torch.device, share: float) -> bool:
     if device.type == "cpu":  # where they lie already
         return True
     free, _ = torch.cuda.mem_get_info(device)
-    return images.numel() < _SHARE * free
+    return images.numel() < _SHARE * share * free

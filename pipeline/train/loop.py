@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pipeline.errors import UserError, refuse
 from pipeline.files import file_sha256, locked_folder, new_file
-from pipeline.interrupt import Interrupted, StopRequest
+from pipeline.interrupt import Interrupted, StopQuestion
 from pipeline.networks.detector import Detector
 from pipeline.train.cache import open_cache
 from pipeline.train.curves import diagnose
@@ -91,7 +91,7 @@ def train_trial(
     trained: Collection[int],
     train: ImageTensors,
     val: ImageTensors | None,
-    stop: StopRequest,
+    stop: StopQuestion,
     runtime: Runtime,
     on_step: Callable[[Step], None] | None = None,
 ) -> TrialResult | None:
@@ -135,14 +135,23 @@ class _Trainer:
     ) -> None:
         self.folder, self.settings, self.detector = folder, settings, detector
         self.train, self.val, self.runtime = train, val, runtime
-        self.device = next(detector.parameters()).device
+        self.device, processes = next(detector.parameters()).device, runtime.processes
         detector.freeze(settings.frozen)
         detector.to(memory_format=torch.channels_last)
-        self.feed = Feed(train, settings.augment, settings.seed, self.device)
+        self.feed = Feed(train, settings.augment, settings.seed, self.device, processes.device_share)
         self.schedule = Schedule(len(train), settings.batch, settings.seed, settings.views)
         keeps = detector.has_trunk and settings.views
         self.cache = (
-            open_cache(detector, self.feed, settings.views, self._trunk, runtime.features, runtime.most_features)
+            open_cache(
+                detector,
+                self.feed,
+                settings.views,
+                self._trunk,
+                runtime.features,
+                runtime.most_features,
+                processes.host_share,
+                processes.device_share,
+            )
             if keeps
             else None
         )
@@ -152,14 +161,14 @@ class _Trainer:
             settings.momentum,
             settings.decay,
             settings.subdivisions,
-            runtime.processes.count,
+            processes.count,
         )
         self.average = MovingAverage(detector, settings.ema) if settings.ema else None
         learn = self._learn_from_features if self.cache else self._learn_from_pictures
         self.learn = Captured(learn) if runtime.is_captured and self.device.type == "cuda" else learn
         self.state = _State()
         self.pending: list[dict[str, Tensor]] = []  # losses that the device may not have computed yet
-        self.recorders = Recorders(folder, settings) if runtime.processes.is_first else None
+        self.recorders = Recorders(folder, settings) if processes.is_first else None
         self.saved_at = time.monotonic()
 
     def close(self) -> None:
@@ -196,7 +205,7 @@ class _Trainer:
         if self.recorders:
             self.recorders.begin(self.state.iteration)
 
-    def run(self, stop: StopRequest, on_step: Callable[[Step], None] | None) -> None:
+    def run(self, stop: StopQuestion, on_step: Callable[[Step], None] | None) -> None:
         """Iterate to the end, or until asked to stop."""
         settings, state, processes = self.settings, self.state, self.runtime.processes
         while state.iteration < settings.iterations and not state.is_stopped_early:

@@ -16,11 +16,18 @@ __all__ = ["Processes", "joined_processes", "this_process"]
 
 @dataclass(frozen=True)
 class Processes:
-    """rank: number of this process among `count`. device: what it trains on."""
+    """rank: number of this process among `count`. device: what it trains on.
+
+    Attributes:
+        host_share: of this machine's memory and disk, what this process may take.
+        device_share: the same of the device's memory.
+    """
 
     rank: int
     count: int
     device: torch.device
+    host_share: float = 1.0
+    device_share: float = 1.0
 
     @property
     def is_first(self) -> bool:
@@ -68,6 +75,6 @@ def joined_processes() -> Iterator[Processes]:
         return
     dist.init_process_group("nccl" if is_cuda else "gloo")
     try:
-        yield Processes(dist.get_rank(), count, device)
+        yield Processes(dist.get_rank(), count, device, 1 / int(os.environ.get("LOCAL_WORLD_SIZE", count)))
     finally:
         dist.destroy_process_group()

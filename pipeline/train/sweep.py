@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch
 
+from pipeline.errors import refuse
 from pipeline.experiment import Experiment
-from pipeline.interrupt import StopRequest
+from pipeline.interrupt import StopQuestion
 from pipeline.networks.detector import Detector
 from pipeline.train.dataset import ImageTensors, load_images
 from pipeline.train.loop import Runtime, Step, train_trial
@@ -31,7 +32,7 @@ class Trials:
     _loaded: dict[Path, tuple[ImageTensors, ImageTensors]] = field(default_factory=dict)
     _hashes: dict[Path, str] = field(default_factory=dict)
 
-    def run(self, trial: PlannedTrial, stop: StopRequest, on_step: OnStep | None = None) -> TrialResult | None:
+    def run(self, trial: PlannedTrial, stop: StopQuestion, on_step: OnStep | None = None) -> TrialResult | None:
         """Train a trial, or return the result of one that is finished; None in all processes but the first.
 
         Raises:
@@ -78,11 +79,20 @@ def run_trials(
     experiment: Experiment,
     plan: list[PlannedTrial],
     workspace: Workspace,
-    stop: StopRequest,
+    stop: StopQuestion,
     on_step: OnStep | None = None,
     processes: Processes | None = None,
 ) -> Iterator[tuple[PlannedTrial, TrialResult | None]]:
-    """Train what is not finished yet, one trial after the other, and yield each with its result."""
-    trials = Trials(experiment, workspace, processes or this_process())
+    """Train what is not finished yet, one trial after the other, and yield each with its result.
+
+    Raises:
+        UserError: see `Trials.run`; also a batch that cannot be dealt to the processes.
+    """
+    processes = processes or this_process()
+    parts = processes.count * experiment.subdivisions
+    if experiment.batch % parts:
+        found = f"cannot be dealt to {processes.count} processes with {experiment.subdivisions} subdivisions each"
+        raise refuse(f"batch: {experiment.batch}", found, f"set a multiple of {parts}, or start fewer processes")
+    trials = Trials(experiment, workspace, processes)
     for trial in plan:
         yield trial, trials.run(trial, stop, on_step)
