@@ -15,9 +15,10 @@ from torch import Tensor
 
 from pipeline.networks.detector import Detector
 from pipeline.train.feed import Feed
+from pipeline.train.memory import available_memory
 from pipeline.train.schedule import Batch
 
-__all__ = ["FeatureCache", "available_memory", "open_cache"]
+__all__ = ["FeatureCache", "open_cache"]
 
 Place = Literal["device", "memory", "disk"]
 
@@ -114,15 +115,6 @@ def open_cache(
         if size < _SHARE * host_share * shutil.disk_usage(folder).free:
             return FeatureCache(detector, feed, views, "disk", run, folder)
     return None
-
-
-def available_memory() -> int:
-    """Bytes that a process may take, as Linux says; on other systems a cautious 4 GiB."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except FileNotFoundError:
-        return 4 << 30
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
 
 
 def _shapes(

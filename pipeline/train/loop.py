@@ -10,14 +10,14 @@ import platform
 import time
 from collections.abc import Callable, Collection
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pipeline.errors import UserError, refuse
+from pipeline.errors import refuse
 from pipeline.files import file_sha256, locked_folder, new_file
 from pipeline.interrupt import Interrupted, StopQuestion
 from pipeline.networks.detector import Detector
@@ -27,9 +27,11 @@ from pipeline.train.dataset import ImageTensors
 from pipeline.train.evaluate import evaluate
 from pipeline.train.feed import Feed
 from pipeline.train.graph import Captured
+from pipeline.train.memory import refuse_lack_of_memory
 from pipeline.train.processes import Processes
 from pipeline.train.records import Recorders
 from pipeline.train.schedule import Schedule, learning_rate
+from pipeline.train.state import State
 from pipeline.train.trial import Evaluation, TrialFolder, TrialResult, TrialSettings
 from pipeline.train.update import MovingAverage, Updater, autocast
 
@@ -65,23 +67,6 @@ class Step:
     parts: dict[str, float]
     images_per_second: float
     ap50: float | None
-
-
-@dataclass
-class _State:
-    """What changes while training, besides weights and momentum."""
-
-    iteration: int = 0
-    seconds: float = 0.0
-    dose: float = 0.0
-    loss: float = 0.0
-    parts: dict[str, float] = field(default_factory=dict)
-    metrics_bytes: int = 0
-    best_iteration: int = 0
-    best: float = -1.0
-    best_ap50: float = 0.0
-    evaluations: list[dict[str, Any]] = field(default_factory=list)
-    is_stopped_early: bool = False
 
 
 def train_trial(
@@ -166,7 +151,7 @@ class _Trainer:
         self.average = MovingAverage(detector, settings.ema) if settings.ema else None
         learn = self._learn_from_features if self.cache else self._learn_from_pictures
         self.learn = Captured(learn) if runtime.is_captured and self.device.type == "cuda" else learn
-        self.state = _State()
+        self.state = State()
         self.pending: list[dict[str, Tensor]] = []  # losses that the device may not have computed yet
         self.recorders = Recorders(folder, settings) if processes.is_first else None
         self.saved_at = time.monotonic()
@@ -196,7 +181,7 @@ class _Trainer:
                 raise refuse(self.folder.state, "cannot be read", "remove it; the trial starts over") from None
             self.detector.load_state_dict(content["network"])
             self.updater.load_state_dict(content["optimizer"])
-            self.state = _State(**content["state"])
+            self.state = State(**content["state"])
             if self.average and content["average"] is not None:
                 self.average.load_state_dict(content["average"])
         if is_first and self.folder.metrics.exists():
@@ -212,7 +197,7 @@ class _Trainer:
             try:
                 self._iterate()
             except RuntimeError as error:
-                _refuse_lack_of_memory(error, settings)
+                refuse_lack_of_memory(error, settings.batch, settings.subdivisions)
                 raise
             if on_step and processes.is_first:
                 on_step(self._step())
@@ -230,7 +215,7 @@ class _Trainer:
         state, settings = self.state, self.settings
         rate = learning_rate(settings.learning_rate, settings.burn_in, settings.learning_rate_steps, state.iteration)
         self.updater.set_rate(rate)
-        torch.default_generator.manual_seed(settings.seed * 1_000_003 + state.iteration)  # for dropout and the like
+        torch.manual_seed(settings.seed * 1_000_003 + state.iteration)  # for dropout and the like
         self.pending.append(self.learn(*self._inputs(state.iteration)))
         if self.average:
             self.average.update()
@@ -286,9 +271,7 @@ class _Trainer:
         for offset, row in enumerate(rows):
             if not torch.isfinite(row).all():
                 self._refuse_loss(first + offset, float(row.sum()))
-            smoothing = 0.9 if first + offset else 0.0
-            self.state.loss = smoothing * self.state.loss + (1 - smoothing) * float(row.sum())
-            self.state.parts = dict(zip(names, row.tolist(), strict=True))
+            self.state.take_loss(first + offset, dict(zip(names, row.tolist(), strict=True)))
 
     def _refuse_loss(self, iteration: int, loss: float) -> None:
         images = self.schedule.batch(iteration).images
@@ -306,7 +289,9 @@ class _Trainer:
             with self.average.applied() if self.average else nullcontext():
                 self._measure()
                 self.detector.save(self.folder.last_weights, state.iteration * settings.batch)
-        state.is_stopped_early = self.runtime.processes.any(self._is_enough())
+        is_last, rule = state.iteration == settings.iterations, settings.stop_early
+        is_enough = not is_last and rule is not None and state.has_levelled_off(rule, settings.best_by)
+        state.is_stopped_early = self.runtime.processes.any(is_enough)
 
     def _measure(self) -> None:
         state, settings = self.state, self.settings
@@ -333,17 +318,6 @@ class _Trainer:
         if figure > state.best:
             state.best, state.best_ap50, state.best_iteration = figure, scores.ap50, state.iteration
             self.detector.save(self.folder.best_weights, state.iteration * settings.batch)
-
-    def _is_enough(self) -> bool:
-        """Whether the newest evaluations brought nothing (`stop_early`)."""
-        rule = self.settings.stop_early
-        if rule is None or self.state.iteration == self.settings.iterations:
-            return False
-        best, since = -1.0, 0
-        for row in self.state.evaluations:
-            is_better = row[self.settings.best_by] > best + rule.min_delta
-            best, since = (row[self.settings.best_by], 0) if is_better else (best, since + 1)
-        return since >= rule.patience
 
     def _keep(self, path: Path) -> None:
         if self.runtime.processes.is_first:
@@ -376,9 +350,8 @@ class _Trainer:
     def _step(self) -> Step:
         """What there is to show now."""
         state = self.state
-        speed = state.iteration * self.settings.batch / max(state.seconds, 1e-9)
         ap50 = state.evaluations[-1]["ap50"] if state.evaluations else None
-        return Step(state.iteration, state.loss, state.parts, speed, ap50)
+        return Step(state.iteration, state.loss, state.parts, state.images_per_second(self.settings.batch), ap50)
 
     def finish(self, trained: Collection[int]) -> TrialResult:
         """Write the result into trial.json; the state is not needed any more, its size is."""
@@ -392,7 +365,7 @@ class _Trainer:
             best_weights_sha256=file_sha256(self.folder.best_weights),
             seconds=self.state.seconds,
             dose=self.state.dose,
-            images_per_second=self._step().images_per_second,
+            images_per_second=self.state.images_per_second(self.settings.batch),
             frozen_layers=self.detector.frozen,
             trained_layers=tuple(sorted(now_trained)),
             feature_cache=self.cache.place if self.cache else None,
@@ -416,19 +389,5 @@ class _Trainer:
             "learning_rate": rate,
             "seconds": round(state.seconds, 3),
             "dose": state.dose,
-            "images_per_second": round(self._step().images_per_second, 2),
+            "images_per_second": round(state.images_per_second(self.settings.batch), 2),
         }
-
-
-def _refuse_lack_of_memory(error: RuntimeError, settings: TrialSettings) -> None:
-    """Refuse where a device or the machine has too little memory; return for any other error."""
-    if isinstance(error, UserError):
-        return
-    if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
-        return
-    parts = next((n for n in range(settings.subdivisions + 1, settings.batch + 1) if settings.batch % n == 0), None)
-    remedy = f"set subdivisions: {parts}" if parts else "lower size"
-    found = f"batch {settings.batch} in {settings.subdivisions} subdivisions"
-    raise refuse(
-        "too little memory", found, f"{remedy}, or a smaller batch or size; the last checkpoint is kept"
-    ) from None

@@ -39,8 +39,9 @@ def test_records_have_iterations_seconds_and_dose(learnt):
     assert rows[0]["loss"] > last["loss"]
 
 
-def test_opencv_reads_the_checkpoint_and_finds_the_same(learnt):
-    trial, _ = learnt
+@pytest.mark.parametrize("run", ["free", "frozen"])
+def test_opencv_reads_the_checkpoint_and_finds_the_same(learnt, trained, run):
+    trial = learnt[0] if run == "free" else trained / "runs/small/second/first-f4-s0"
     network = DarknetNetwork(read_cfg(trial / "network.cfg")).eval()
     load_weights(network, trial / "best.weights")
     image = np.random.default_rng(0).random((1, 3, 64, 64), np.float32)
