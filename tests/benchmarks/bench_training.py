@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("facades", type=Path)
     parser.add_argument("--root", type=Path, default=Path("bench"))
     parser.add_argument("--iterations", type=int, default=300)
-    parser.add_argument("--theirs", type=int, default=40, help="iterations of Ultralytics' trainer")
+    parser.add_argument("--theirs", type=int, default=150, help="iterations of Ultralytics' trainer")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=HERE / "results" / "training.json")
     options = parser.parse_args()
