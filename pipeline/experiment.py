@@ -96,7 +96,7 @@ class Start(_Model):
     Attributes:
         name: for folders and tables.
         stage: an earlier stage, whose best weights are taken; `trial` names one of its trials if it has several.
-        weights: a file: Darknet .weights, or for other families .safetensors or .pt.
+        weights: a file: Darknet .weights, for other families .safetensors, for Ultralytics also its .pt.
         known: published weights by name, as `skylight weights` lists them. With none, the network starts at random.
         layers: take only the layers before this one (15 is `yolov3-tiny.conv.15`); the others start at random.
         freeze: freeze counts for this start, instead of the stage's.
@@ -126,6 +126,7 @@ class Stage(_Model):
     Attributes:
         iterations: batches to train on.
         evaluate_at: iterations at which AP is measured on the val split; the last iteration always is.
+        evaluate_every: the same after every so many iterations.
         learning_rate_steps: from an iteration on, the factor that the rate is multiplied by (Darknet's steps, scales).
         seeds: instead of the experiment's.
         checkpoint_every: iterations after which weights are kept, besides the best and the last.
@@ -138,12 +139,19 @@ class Stage(_Model):
     freeze: tuple[Freeze, ...] = (0,)
     iterations: Annotated[int, Field(ge=1)]
     evaluate_at: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    evaluate_every: Annotated[int, Field(ge=1)] | None = None
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     learning_rate_steps: dict[Annotated[int, Field(ge=1)], Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
     seeds: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     stop_early: StopEarly | None = None
     checkpoint_every: Annotated[int, Field(ge=1)] | None = None
     freeze_untrained: bool = False
+
+    @property
+    def evaluation_points(self) -> tuple[int, ...]:
+        """Iterations after which is measured, in order."""
+        every = range(self.evaluate_every, self.iterations, self.evaluate_every) if self.evaluate_every else ()
+        return tuple(sorted({*self.evaluate_at, *every, self.iterations}))
 
     @model_validator(mode="before")
     @classmethod
@@ -166,8 +174,14 @@ class Stage(_Model):
         names = [start.name for start in self.starts]
         if len(set(names)) < len(names) or not names:
             raise ValueError(f"starts need different names, at least one; found {', '.join(names) or 'none'}")
-        if any(point > self.iterations for point in self.evaluate_at):
+        points = self.evaluation_points
+        if points[-1] > self.iterations:
             raise ValueError(f"evaluate_at goes beyond iterations={self.iterations}")
+        if self.stop_early and len(points) <= self.stop_early.patience + 1:
+            raise ValueError(
+                f"stop_early.patience={self.stop_early.patience} can never end a trial of {len(points)} evaluations; "
+                "set evaluate_every, or a smaller patience"
+            )
         return self
 
 

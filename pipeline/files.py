@@ -6,6 +6,7 @@ import glob
 import hashlib
 import json
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -14,7 +15,16 @@ from typing import Any
 
 from pipeline.errors import refuse
 
-__all__ = ["file_sha256", "locked_folder", "new_file", "new_folder", "write_bytes", "write_json", "write_text"]
+__all__ = [
+    "file_sha256",
+    "locked_folder",
+    "new_file",
+    "new_folder",
+    "own_folder",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
 
 
 def file_sha256(path: Path) -> str:
@@ -83,6 +93,16 @@ def new_folder(path: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def own_folder(parent: Path, name: str) -> tempfile.TemporaryDirectory[str]:
+    """A folder in `parent` for this process alone; what processes of this machine that were killed left is removed."""
+    host = platform.node()
+    for folder in parent.glob(f"{name}-{glob.escape(host)}-*-*"):
+        process = folder.name.removeprefix(f"{name}-{host}-").split("-")[0]
+        if process.isdecimal() and not _is_alive(int(process)):
+            shutil.rmtree(folder, ignore_errors=True)
+    return tempfile.TemporaryDirectory(prefix=f"{name}-{host}-{os.getpid()}-", dir=parent)
 
 
 def _remove_leftovers(path: Path) -> None:

@@ -203,15 +203,26 @@ def train_trials(
     def on_step(trial: PlannedTrial, step: Step) -> None:
         bars.show(f"train {trial.name}", step.iteration, trial.stage.iterations, step_note(step))
 
+    def on_decoded(name: str, done: int, total: int) -> None:
+        bars.show(f"read {name}", done, total)
+
+    processes.in_turn(lambda: _fetch_starts(plan, workspace, bars))
     with stop_on_signals() as stop:
         if places is None:
-            trained = run_trials(experiment, plan, workspace, stop, on_step, processes)
+            trained = run_trials(experiment, plan, workspace, stop, on_step, processes, on_decoded)
         else:
             trained = run_trials_on_ray(experiment, plan, workspace, stop, on_step, places)
         for trial, result in trained:
             if result is not None:
                 show_result(trial, result, bars)
     return plan
+
+
+def _fetch_starts(plan: Sequence[PlannedTrial], workspace: Workspace, bars: Bars) -> None:
+    """Download the published weights that the trials start from, before the first of them begins."""
+    for name in dict.fromkeys(trial.start.known for trial in plan):
+        if name is not None:
+            download_weights(name, workspace.weights, bars)
 
 
 def step_note(step: Step) -> str:

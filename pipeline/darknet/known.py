@@ -4,7 +4,6 @@ Knows nothing about the numbers in the files; `weights.py` does. Sizes and hashe
 them, and None where no source was found. "LFS" is a pointer that somebody's repository keeps of the file.
 """
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,9 +11,17 @@ from typing import Literal
 from pipeline.darknet.cfg import Cfg, Section, with_options
 from pipeline.download import Progress, download
 from pipeline.errors import UserError, refuse
-from pipeline.files import write_bytes
+from pipeline.files import file_sha256, write_bytes
 
-__all__ = ["KNOWN_WEIGHTS", "KnownWeights", "fetch_known", "known_weights", "require_masks", "with_known_masks"]
+__all__ = [
+    "KNOWN_WEIGHTS",
+    "KnownWeights",
+    "fetch_known",
+    "known_weights",
+    "recognised",
+    "require_masks",
+    "with_known_masks",
+]
 
 _Masks = tuple[tuple[int, ...], ...]
 
@@ -68,6 +75,14 @@ def known_weights(name: str) -> KnownWeights:
             return known
     names = ", ".join(known.name for known in KNOWN_WEIGHTS)
     raise refuse(f"weights {name}", "unknown", f"give a path to a .weights file or one of {names}")
+
+
+def recognised(path: Path) -> KnownWeights | None:
+    """The published weights that a file is, whatever its name, by its SHA-256; None for others."""
+    size = path.stat().st_size
+    same_size = [known for known in KNOWN_WEIGHTS if known.size == size and known.sha256 is not None]
+    sha256 = file_sha256(path) if same_size else ""
+    return next((known for known in same_size if known.sha256 == sha256), None)
 
 
 def fetch_known(known: KnownWeights, folder: Path, progress: Progress | None = None) -> Path:
@@ -155,8 +170,7 @@ def _refuse_another_file(known: KnownWeights, path: Path) -> None:
         if known.size is not None and size != known.size:
             raise refuse(path, f"{size} bytes instead of {known.size}", remedy)
         if known.sha256 is not None:
-            with path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+            found = file_sha256(path)
             if found != known.sha256:
                 raise refuse(path, f"sha256 {found} instead of {known.sha256}", remedy)
     except OSError as error:

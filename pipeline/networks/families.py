@@ -12,6 +12,7 @@ import torch
 from pipeline.darknet import Cfg, DarknetNetwork, adapted, network_cfg, shipped_networks
 from pipeline.darknet.yolo import Flavour
 from pipeline.errors import refuse
+from pipeline.files import file_sha256
 from pipeline.networks.detector import Detector
 
 __all__ = ["Architecture", "architecture"]
@@ -39,7 +40,8 @@ class Architecture:
         if self.cfg:
             return hashlib.sha256(self.cfg.text.encode()).hexdigest()
         library = "torchvision" if self.name == _FASTER_RCNN else "ultralytics"
-        about = [self.name, self.size, self.classes, library, version(library)]
+        name = file_sha256(Path(self.name)) if self.name.endswith(".pt") else self.name
+        about = [name, self.size, self.classes, library, version(library)]
         return hashlib.sha256(json.dumps(about).encode()).hexdigest()
 
     def build(self, flavour: Flavour = "alexeyab", batch_norm_momentum: float | None = None) -> Detector:
@@ -54,7 +56,7 @@ class Architecture:
             return faster_rcnn(self.classes, self.size)
         from pipeline.networks.ultralytics import ultralytics_detector
 
-        return ultralytics_detector(self.name, self.classes, self.size)
+        return ultralytics_detector(self.name, self.classes, self.size, with_weights=False)
 
     def outline(self) -> Detector:
         """A detector whose layers can be asked for; its weights mean nothing."""

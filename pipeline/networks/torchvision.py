@@ -69,6 +69,13 @@ class TorchvisionDetector(ForeignDetector):
         ]
         self._layers = tuple(Layer(index, name, module) for index, (name, module) in enumerate(modules))
 
+    def synchronise(self) -> None:
+        """See `ForeignDetector`; the stem is put together anew, since its batch norm was replaced by another module."""
+        super().synchronise()
+        body = self.network.backbone.body
+        self._layers = (Layer(0, "conv1", nn.ModuleList([body["conv1"], body["bn1"]])), *self._layers[1:])
+        self.train(self.training)
+
     @property
     def network_layers(self) -> tuple[Layer, ...]:
         """The list in this file's docstring."""

@@ -26,7 +26,7 @@ __all__ = ["UltralyticsDetector", "ultralytics_detector"]
 _IMAGES = -1  # what the first block reads, in the count of the blocks' outputs
 
 
-def ultralytics_detector(name: str, classes: int, size: int) -> "UltralyticsDetector":
+def ultralytics_detector(name: str, classes: int, size: int, with_weights: bool = True) -> "UltralyticsDetector":
     """Make a detector for `classes` classes and images of size x size pixels.
 
     A .pt file is read with PyTorch's `weights_only` and Ultralytics' list of known classes, so that it runs no code of
@@ -36,6 +36,7 @@ def ultralytics_detector(name: str, classes: int, size: int) -> "UltralyticsDete
         name: a model, such as yolov3-tinyu, yolo11n or yolo26n, for random weights; or the path of a .pt file.
         classes: number of classes.
         size: of the input, a multiple of the largest stride.
+        with_weights: take those of a .pt, or only what network it holds.
 
     Raises:
         UserError: no such model or file, one that does not detect boxes, or a size that does not fit.
@@ -45,7 +46,8 @@ def ultralytics_detector(name: str, classes: int, size: int) -> "UltralyticsDete
     path = Path(name)
     model = _read_model(path)
     detector = UltralyticsDetector(model.yaml, classes, size)
-    detector.load(path, None if _classes(model) == classes else len(detector.network_layers) - 1)
+    if with_weights:
+        detector.load(path, None if _classes(model) == classes else len(detector.network_layers) - 1)
     return detector
 
 

@@ -4,8 +4,8 @@ In memory where there is room, else in a file mapped into it, else not at all. K
 """
 
 import math
+import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -13,9 +13,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from pipeline.files import own_folder
 from pipeline.networks.detector import Detector
-from pipeline.train.feed import Feed
-from pipeline.train.memory import available_memory
+from pipeline.train.feed import Feed, sent
+from pipeline.train.memory import FREE_SHARE, available_memory
 from pipeline.train.schedule import Batch
 
 __all__ = ["FeatureCache", "open_cache"]
@@ -23,7 +24,6 @@ __all__ = ["FeatureCache", "open_cache"]
 Place = Literal["device", "memory", "disk"]
 
 _CHUNK = 32  # pictures that the frozen layers see at once
-_SHARE = 0.4  # of what is free, on the device, in memory or on the disk
 
 
 class FeatureCache:
@@ -48,7 +48,7 @@ class FeatureCache:
         self._device = next(detector.parameters()).device
         self._truth = torch.zeros(views, len(feed), feed.boxes, 5, device=self._device)
         self._filled: set[int] = set()
-        self._folder = tempfile.TemporaryDirectory(prefix="features-", dir=folder) if place == "disk" else None
+        self._folder = own_folder(folder, "features") if folder and place == "disk" else None
         shapes = _shapes(detector, feed, run)
         self.size = _bytes(shapes, views, len(feed))
         self._features = [self._storage((views, len(feed), *shape), kind, n) for n, (shape, kind) in enumerate(shapes)]
@@ -65,12 +65,13 @@ class FeatureCache:
             if view not in self._filled:
                 self._fill(view)
                 self._filled.add(view)
-        home = self._features[0].device
-        views, images = batch.views.to(home), batch.images.to(home)
-        features = tuple(
-            _channels_first(stored[views, images].to(self._device, non_blocking=True)) for stored in self._features
-        )
-        return features, self._truth[batch.views.to(self._device), batch.images.to(self._device)]
+        places = batch.views * len(self._feed) + batch.images
+        (there,) = sent((places,), self._device)
+        if self.place == "device":
+            features = [stored.flatten(0, 1)[there] for stored in self._features]
+        else:
+            features = sent([stored.flatten(0, 1)[places] for stored in self._features], self._device)
+        return tuple(map(_channels_first, features)), self._truth.flatten(0, 1)[there]
 
     def _fill(self, view: int) -> None:
         for start in range(0, len(self._feed), _CHUNK):
@@ -84,6 +85,8 @@ class FeatureCache:
         if self._folder is None:
             return torch.empty(shape, dtype=kind, device=self._device if self.place == "device" else "cpu")
         path = Path(self._folder.name) / f"{number}.bin"
+        with path.open("wb") as file:  # or a full disk would end the process later, without a word
+            os.posix_fallocate(file.fileno(), 0, math.prod(shape) * kind.itemsize)
         return torch.from_file(str(path), shared=True, size=math.prod(shape), dtype=kind).view(shape)
 
 
@@ -106,13 +109,13 @@ def open_cache(
     size = _bytes(_shapes(detector, feed, run), views, len(feed))
     if most is not None and size > most:
         return None
-    if device.type == "cuda" and size < _SHARE * device_share * torch.cuda.mem_get_info(device)[0]:
+    if device.type == "cuda" and size < FREE_SHARE * device_share * torch.cuda.mem_get_info(device)[0]:
         return FeatureCache(detector, feed, views, "device", run)
-    if size < _SHARE * host_share * available_memory():
+    if size < FREE_SHARE * host_share * available_memory():
         return FeatureCache(detector, feed, views, "memory", run)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        if size < _SHARE * host_share * shutil.disk_usage(folder).free:
+        if size < FREE_SHARE * host_share * shutil.disk_usage(folder).free:
             return FeatureCache(detector, feed, views, "disk", run, folder)
     return None
 

@@ -24,7 +24,7 @@ from pipeline.experiment import Experiment
 from pipeline.interrupt import Interrupted, StopQuestion
 from pipeline.train.loop import Step
 from pipeline.train.stages import PlannedTrial, start_file
-from pipeline.train.sweep import OnStep, Trials
+from pipeline.train.sweep import OnStep, Trials, first_of
 from pipeline.train.trial import TrialResult
 from pipeline.workspace import Workspace
 
@@ -155,7 +155,7 @@ class _Sweep:
                 self._waiting.clear()
                 ray.get(self._board.stop.remote())
         if self._refusals:
-            raise UserError(self._refusals[0])
+            raise first_of([UserError(text) for text in self._refusals])
         if self._interruptions or len(self._done) < len(self._plan):
             raise Interrupted(_summary(self._interruptions, len(self._plan) - len(self._done)))
 
@@ -280,6 +280,8 @@ def _train(
     line = _Line(board, number)
     if line.is_set:
         return _Outcome(interruption="")
+    if not share.gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # CUDA was not touched yet in this process
     torch.set_num_threads(share.cpus)
     processes = replace(this_process(), host_share=1 / _trials_here(share), device_share=share.gpus or 1.0)
     trials = Trials(experiment, workspace, processes)

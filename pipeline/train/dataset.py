@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from pipeline.curated import LabelledImage
 
 __all__ = ["ImageTensors", "load_images"]
+
+_LONG_AGO = 24 * 3600  # seconds; nobody decodes for a day
 
 Progress = Callable[[int], None]  # pictures decoded
 
@@ -65,13 +69,21 @@ def load_images(
     else:
         path = cache / f"{_key(sources, width, height, resize)}.u8"
         if not path.is_file():
+            _remove_leftovers(cache)
             with new_file(path) as part:
                 with part.open("wb") as file:
-                    file.truncate(int(np.prod(shape)))
+                    os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)))  # a full disk shows here, not later
                 _decode(sources, _mapped(part, shape), resize, progress)
         images = _mapped(path, shape)
     placements = tuple(place(source.width, source.height, width, height, resize) for source in sources)
     return ImageTensors(images, _truth(sources, placements, width, height), placements, tuple(sources))
+
+
+def _remove_leftovers(cache: Path) -> None:
+    """Remove what processes left that were killed while they decoded, if that was long ago."""
+    for leftover in cache.glob(".*.u8"):
+        if time.time() - leftover.stat().st_mtime > _LONG_AGO:
+            leftover.unlink(missing_ok=True)
 
 
 def _mapped(path: Path, shape: tuple[int, ...]) -> Tensor:

@@ -5,7 +5,7 @@ Runs the detector on a split, and compares with the labels in pixels of the sour
 
 import contextlib
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -103,10 +103,9 @@ def evaluate(
     data: ImageTensors,
     classes: Sequence[str],
     batch: int = 32,
-    stop: Callable[[], None] | None = None,
 ) -> Scores:
-    """Measure `detector` on `data`; its mode and gradients are left as found. stop: called per batch; it may raise."""
-    detections, loss = _run(detector, data, batch, SCORE_THRESHOLD, NMS_THRESHOLD, stop)
+    """Measure `detector` on `data`; its mode and gradients are left as found."""
+    detections, loss = _run(detector, data, batch, SCORE_THRESHOLD, NMS_THRESHOLD)
     return score(detections, data.sources, len(classes), loss)
 
 
@@ -146,7 +145,7 @@ def detect(
     nms_threshold: float = NMS_THRESHOLD,
 ) -> list[Detections]:
     """Detections of every picture, through the same decode and NMS that fly."""
-    return _run(detector, data, batch, threshold, nms_threshold, None, with_loss=False)[0]
+    return _run(detector, data, batch, threshold, nms_threshold, with_loss=False)[0]
 
 
 @torch.no_grad()
@@ -156,7 +155,6 @@ def _run(
     batch: int,
     threshold: float,
     nms_threshold: float,
-    stop: Callable[[], None] | None,
     with_loss: bool = True,
 ) -> tuple[list[Detections], float]:
     """Detections of every picture, and the mean loss per picture; NaN without it."""
@@ -166,8 +164,6 @@ def _run(
     found: list[Detections] = []
     loss = 0.0
     for start in range(0, len(data), batch):
-        if stop:
-            stop()
         part = slice(start, start + batch)
         images = (data.images[part].to(device, torch.float32) / 255).contiguous(memory_format=torch.channels_last)
         losses: dict[str, torch.Tensor] = {}

@@ -16,10 +16,10 @@ from deploy.frame import Detections
 from pipeline.curated import CuratedSet, LabelledImage, hash_curated_set, read_curated_set
 from pipeline.darknet import Cfg, DarknetNetwork, network_cfg, read_cfg, shipped_networks, with_options
 from pipeline.darknet.known import (
-    KNOWN_WEIGHTS,
     KnownWeights,
     fetch_known,
     known_weights,
+    recognised,
     require_masks,
     with_known_masks,
 )
@@ -261,10 +261,7 @@ def _known_and_file(weights: str) -> tuple[KnownWeights | None, Path | KnownWeig
             raise refuse(path, "no such file", "give the path of a .weights file or a name of skylight weights")
         known = known_weights(weights)
         return known, known
-    size = path.stat().st_size
-    same_size = [known for known in KNOWN_WEIGHTS if known.size == size]
-    sha256 = file_sha256(path) if same_size else ""
-    return next((known for known in same_size if known.sha256 == sha256), None), path
+    return recognised(path), path
 
 
 def _fitting_known(known: KnownWeights, cfg: Cfg, wish: Wish) -> Cfg:

@@ -12,12 +12,10 @@ from torch import Tensor
 from pipeline.experiment import Augment
 from pipeline.train.augment import augment, draw_views, sources
 from pipeline.train.dataset import ImageTensors
+from pipeline.train.memory import FREE_SHARE
 from pipeline.train.schedule import Batch, generator
 
-__all__ = ["Feed", "Raw"]
-
-# Of the device's free memory, what pictures may take; the network needs the rest.
-_SHARE = 0.4
+__all__ = ["Feed", "Raw", "sent"]
 
 Raw = tuple[Tensor, Tensor, Tensor]  # images, truth and views of a batch, as `augment` takes them
 
@@ -69,9 +67,10 @@ class Feed:
         key = tuple(batch.images.tolist())
         coming = self._coming.pop(key, None)
         self.hits += coming is not None
+        ready = coming.result() if coming else self._reader.submit(self._gather, batch).result()
         if following is not None:
             self._coming = {tuple(following.images.tolist()): self._reader.submit(self._gather, following)}
-        return coming.result() if coming else self._gather(batch)
+        return ready
 
     def augmented(self, raw: Raw) -> tuple[Tensor, Tensor]:
         """Images (batch, 3, height, width) float32, 0 to 1, and truth (batch, boxes, 5)."""
@@ -82,9 +81,9 @@ class Feed:
         chosen = sources(batch.images, own, self._options)
         views = self._rows(chosen.flatten(), batch.views.repeat_interleave(chosen.shape[1])).view(*chosen.shape, -1)
         if self.is_resident:
-            chosen, views = _sent((chosen, views), self._device)
+            chosen, views = sent((chosen, views), self._device)
             return self._images[chosen], self._truth[chosen], views
-        images, truth, views = _sent((self._images[chosen], self._truth[chosen], views), self._device)
+        images, truth, views = sent((self._images[chosen], self._truth[chosen], views), self._device)
         return images, truth, views
 
     def _rows(self, images: Tensor, views: Tensor) -> Tensor:
@@ -104,7 +103,7 @@ class Feed:
         return draw_views(self._options, len(self), generator(self._seed, view, "augment"))
 
 
-def _sent(tensors: Iterable[Tensor], device: torch.device) -> list[Tensor]:
+def sent(tensors: Iterable[Tensor], device: torch.device) -> list[Tensor]:
     """Copies on the device, from pinned memory, so that nobody waits for them."""
     if device.type == "cpu":
         return list(tensors)
@@ -115,4 +114,4 @@ def _fits(images: Tensor, device: torch.device, share: float) -> bool:
     if device.type == "cpu":  # where they lie already
         return True
     free, _ = torch.cuda.mem_get_info(device)
-    return images.numel() < _SHARE * share * free
+    return images.numel() < FREE_SHARE * share * free

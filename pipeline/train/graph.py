@@ -44,5 +44,6 @@ class Captured:
         """Record a step; recording runs nothing."""
         self._inputs = tuple(value.clone() for value in inputs)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        # Other threads, which read pictures, may go on meanwhile.
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._outputs = self._step(*self._inputs)

@@ -4,6 +4,7 @@ What iteration i does depends on the seed and i alone, so that a resumed trial e
 about other trials, nor which family its network is of.
 """
 
+import gc
 import json
 import pickle
 import platform
@@ -27,7 +28,7 @@ from pipeline.train.dataset import ImageTensors
 from pipeline.train.evaluate import evaluate
 from pipeline.train.feed import Feed
 from pipeline.train.graph import Captured
-from pipeline.train.memory import refuse_lack_of_memory
+from pipeline.train.memory import keep_freed_memory, refuse_lack_of_memory
 from pipeline.train.processes import Processes
 from pipeline.train.records import Recorders
 from pipeline.train.schedule import Schedule, learning_rate
@@ -98,14 +99,36 @@ def train_trial(
     detector.require_trainable()
     if not (train.truth[..., 2] > 0).any():
         raise refuse(settings.data, "no box in the train split", "label at least one object")
-    with locked_folder(folder.root) if runtime.processes.is_first else nullcontext():
-        trainer = _Trainer(folder, settings, detector, train, val, runtime)
+    is_first = runtime.processes.is_first
+    with locked_folder(folder.root) if is_first else nullcontext():
+        finished = folder.require_same(settings) if is_first else None
+        if runtime.processes.any(finished is not None):  # by another process, since it was looked at
+            return finished
         try:
-            trainer.resume()
-            trainer.run(stop, on_step)
-            return trainer.finish(trained) if runtime.processes.is_first else None
-        finally:
-            trainer.close()
+            return _train(folder, settings, detector, trained, train, val, stop, runtime, on_step)
+        except RuntimeError as error:
+            refuse_lack_of_memory(error, settings.batch, settings.subdivisions)
+            raise
+
+
+def _train(
+    folder: TrialFolder,
+    settings: TrialSettings,
+    detector: Detector,
+    trained: Collection[int],
+    train: ImageTensors,
+    val: ImageTensors | None,
+    stop: StopQuestion,
+    runtime: Runtime,
+    on_step: Callable[[Step], None] | None,
+) -> TrialResult | None:
+    trainer = _Trainer(folder, settings, detector, train, val, runtime)
+    try:
+        trainer.resume()
+        trainer.run(stop, on_step)
+        return trainer.finish(trained) if runtime.processes.is_first else None
+    finally:
+        trainer.close()
 
 
 class _Trainer:
@@ -121,6 +144,8 @@ class _Trainer:
         self.folder, self.settings, self.detector = folder, settings, detector
         self.train, self.val, self.runtime = train, val, runtime
         self.device, processes = next(detector.parameters()).device, runtime.processes
+        if self.device.type == "cpu":
+            keep_freed_memory()
         detector.freeze(settings.frozen)
         detector.to(memory_format=torch.channels_last)
         self.feed = Feed(train, settings.augment, settings.seed, self.device, processes.device_share)
@@ -157,48 +182,49 @@ class _Trainer:
         self.saved_at = time.monotonic()
 
     def close(self) -> None:
-        """Let go of files and threads."""
+        """Let go of files, threads and the device's memory."""
         self.feed.close()
         if self.cache:
             self.cache.close()
         if self.recorders:
-            self.recorders.close()
+            self.recorders.close(is_finished=not self.folder.state.exists())
+        del self.learn, self.updater, self.cache  # they hold each other, and the pictures
+        if self.device.type == "cuda":
+            gc.collect()
+            torch.cuda.empty_cache()
 
     def resume(self) -> None:
         """Load the saved state, if there is one, and forget what was logged after it."""
         is_first = self.runtime.processes.is_first
         if is_first:
-            for name in ("state", "best", "last", "trial", "network"):
-                for leftover in self.folder.root.glob(f".{name}-*"):
-                    leftover.unlink()
-            if self.folder.require_same(self.settings) is None:
-                self.folder.write(self.settings, None)
+            self.folder.remove_leftovers()
+            self.folder.write(self.settings, None)
             self.detector.describe(self.folder.root)
         if self.folder.state.exists():
-            try:
-                content = torch.load(self.folder.state, map_location="cpu", weights_only=True)
-            except (RuntimeError, OSError, EOFError, pickle.UnpicklingError):
-                raise refuse(self.folder.state, "cannot be read", "remove it; the trial starts over") from None
-            self.detector.load_state_dict(content["network"])
-            self.updater.load_state_dict(content["optimizer"])
-            self.state = State(**content["state"])
-            if self.average and content["average"] is not None:
-                self.average.load_state_dict(content["average"])
-        if is_first and self.folder.metrics.exists():
-            with self.folder.metrics.open("rb+") as file:
-                file.truncate(self.state.metrics_bytes)
+            self._load()
+        if is_first:
+            self.folder.require_best(self.state.best_sha256)
+            self.state.metrics_bytes = self.folder.cut_metrics(self.state.metrics_bytes, self.state.evaluations)
         if self.recorders:
             self.recorders.begin(self.state.iteration)
+
+    def _load(self) -> None:
+        try:
+            content = torch.load(self.folder.state, map_location="cpu", weights_only=True)
+            state = State(**content["state"])
+            self.detector.load_state_dict(content["network"])
+            self.updater.load_state_dict(content["optimizer"])
+            if self.average:
+                self.average.load_state_dict(content["average"])
+        except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, KeyError, TypeError, ValueError):
+            raise refuse(self.folder.state, "cannot be read", "remove it; the trial starts over") from None
+        self.state = state
 
     def run(self, stop: StopQuestion, on_step: Callable[[Step], None] | None) -> None:
         """Iterate to the end, or until asked to stop."""
         settings, state, processes = self.settings, self.state, self.runtime.processes
         while state.iteration < settings.iterations and not state.is_stopped_early:
-            try:
-                self._iterate()
-            except RuntimeError as error:
-                refuse_lack_of_memory(error, settings.batch, settings.subdivisions)
-                raise
+            self._iterate()
             if on_step and processes.is_first:
                 on_step(self._step())
             if processes.any(stop.is_set) and state.iteration < settings.iterations and not state.is_stopped_early:
@@ -223,19 +249,27 @@ class _Trainer:
         state.dose += rate
         is_last = state.iteration == settings.iterations
         is_evaluated = is_last or state.iteration in settings.evaluate_at
-        is_logged = is_evaluated or state.iteration % _LOG_EVERY == 0
+        is_kept = settings.checkpoint_every and state.iteration % settings.checkpoint_every == 0
+        is_logged = is_evaluated or is_kept or state.iteration % _LOG_EVERY == 0
         if is_logged or self.device.type == "cpu":
             self._drain()
         state.seconds += time.perf_counter() - started
         if is_logged:
             self._log({"iteration": state.iteration, "loss": state.loss, **self._figures(rate)})
-        if settings.checkpoint_every and state.iteration % settings.checkpoint_every == 0:
+        if is_kept:
             self._keep(self.folder.checkpoint(state.iteration))
         if is_evaluated:
             self._evaluate()
-        if is_evaluated or time.monotonic() - self.saved_at > _SAVE_EVERY:
+        if is_evaluated or self._is_time_to_save(is_logged):
             self._drain()
             self._save()
+
+    def _is_time_to_save(self, is_logged: bool) -> bool:
+        """Several processes, whose clocks differ, agree about it; they do so when they talk to each other anyway."""
+        is_time = time.monotonic() - self.saved_at > _SAVE_EVERY
+        if self.runtime.processes.count == 1:
+            return is_time
+        return is_logged and self.runtime.processes.any(is_time)
 
     def _inputs(self, iteration: int) -> tuple[Tensor, ...]:
         """What this process learns from: features and boxes, or pictures, boxes and views."""
@@ -279,13 +313,21 @@ class _Trainer:
         raise refuse(
             self.folder.root,
             f"the loss is {loss} at iteration {iteration + 1} (pictures {names}, ...)",
-            "lower learning_rate or add burn_in; the last checkpoint is kept",
+            f"lower learning_rate or add burn_in, and remove {self.folder.root.name}; it holds the last checkpoint",
         )
+
+    def _require_finite(self) -> None:
+        """Refuse weights that are not numbers any more, though the loss that led there was one."""
+        for name, parameter in self.detector.named_parameters():
+            if parameter.requires_grad and not torch.isfinite(parameter).all():
+                remedy = f"lower learning_rate or add burn_in, and remove {self.folder.root.name}"
+                raise refuse(self.folder.root, f"{name} is not finite after iteration {self.state.iteration}", remedy)
 
     def _evaluate(self) -> None:
         """Measure, keep the weights, and see whether it is enough; the first process does it for all."""
         state, settings = self.state, self.settings
         if self.runtime.processes.is_first:
+            self._require_finite()
             with self.average.applied() if self.average else nullcontext():
                 self._measure()
                 self.detector.save(self.folder.last_weights, state.iteration * settings.batch)
@@ -296,8 +338,7 @@ class _Trainer:
     def _measure(self) -> None:
         state, settings = self.state, self.settings
         if self.val is None:
-            self.detector.save(self.folder.best_weights, state.iteration * settings.batch)
-            state.best_iteration = state.iteration
+            self._save_best()
             return
         scores = evaluate(self.detector, self.val, settings.classes)
         row = Evaluation(
@@ -316,11 +357,17 @@ class _Trainer:
         state.evaluations.append(asdict(row))
         figure = getattr(scores, settings.best_by)
         if figure > state.best:
-            state.best, state.best_ap50, state.best_iteration = figure, scores.ap50, state.iteration
-            self.detector.save(self.folder.best_weights, state.iteration * settings.batch)
+            state.best, state.best_ap50 = figure, scores.ap50
+            self._save_best()
+
+    def _save_best(self) -> None:
+        self.detector.save(self.folder.best_weights, self.state.iteration * self.settings.batch)
+        self.state.best_iteration = self.state.iteration
+        self.state.best_sha256 = file_sha256(self.folder.best_weights)
 
     def _keep(self, path: Path) -> None:
         if self.runtime.processes.is_first:
+            self._require_finite()
             path.parent.mkdir(exist_ok=True)
             with self.average.applied() if self.average else nullcontext():
                 self.detector.save(path, self.state.iteration * self.settings.batch)
@@ -335,8 +382,10 @@ class _Trainer:
         self.recorders.record(row)
 
     def _save(self) -> None:
-        """Save the state, complete or not at all."""
+        """Save the state, complete or not at all; what it speaks of is on the disk before it."""
         if self.runtime.processes.is_first:
+            self._require_finite()
+            self.folder.sync_metrics()
             content = {
                 "network": self.detector.state_dict(),
                 "optimizer": self.updater.state_dict(),
@@ -362,7 +411,7 @@ class _Trainer:
             stopped_early=self.state.is_stopped_early,
             best_iteration=self.state.best_iteration,
             best_ap50=self.state.best_ap50,
-            best_weights_sha256=file_sha256(self.folder.best_weights),
+            best_weights_sha256=self.state.best_sha256,
             seconds=self.state.seconds,
             dose=self.state.dose,
             images_per_second=self.state.images_per_second(self.settings.batch),

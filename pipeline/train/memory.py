@@ -1,12 +1,19 @@
 """How much memory there is, and what to say where it was too little."""
 
+import contextlib
+import ctypes
 from pathlib import Path
 
 import torch
 
 from pipeline.errors import UserError, refuse
 
-__all__ = ["available_memory", "refuse_lack_of_memory"]
+__all__ = ["FREE_SHARE", "available_memory", "keep_freed_memory", "refuse_lack_of_memory"]
+
+# Of what is free on a device, in memory or on a disk, what pictures or features may take; the network needs the rest.
+FREE_SHARE = 0.4
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def available_memory() -> int:
@@ -16,6 +23,18 @@ def available_memory() -> int:
     except FileNotFoundError:
         return 4 << 30
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep the memory that it frees, instead of asking Linux for the same pages at every iteration.
+
+    By itself glibc returns large blocks at once; on a processor that costs a sixth of an iteration of Tiny-YOLOv3. Does
+    nothing with other C libraries.
+    """
+    with contextlib.suppress(AttributeError, OSError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+        libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def refuse_lack_of_memory(error: RuntimeError, batch: int, subdivisions: int) -> None:

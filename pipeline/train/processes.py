@@ -4,14 +4,19 @@ Knows nothing about what is trained.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 
+from pipeline.errors import refuse
+
 __all__ = ["Processes", "joined_processes", "this_process"]
+
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,15 @@ class Processes:
         dist.all_reduce(total)
         return total / self.count
 
+    def in_turn(self, work: Callable[[], _Found]) -> _Found:
+        """Do what writes files once, in the first process, and what finds them there in the others after it."""
+        if self.count > 1 and not self.is_first:
+            dist.barrier()
+        found = work()
+        if self.count > 1 and self.is_first:
+            dist.barrier()
+        return found
+
     def share(self, batch: int) -> slice:
         """This process's part of a batch, which `count` must divide."""
         size = batch // self.count
@@ -67,6 +81,9 @@ def joined_processes() -> Iterator[Processes]:
     count = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_RANK", "0"))
     is_cuda = torch.cuda.is_available()
+    if is_cuda and local >= torch.cuda.device_count():
+        found = f"process {local} on a machine of {torch.cuda.device_count()} GPUs"
+        raise refuse("torchrun", found, "lower --nproc-per-node")
     if is_cuda:
         torch.cuda.set_device(local)
     device = torch.device("cuda", local) if is_cuda else torch.device("cpu")

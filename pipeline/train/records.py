@@ -5,6 +5,8 @@ taken up again when the trial is.
 """
 
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +19,7 @@ __all__ = ["Recorders"]
 class _Recorder(Protocol):
     def record(self, iteration: int, figures: dict[str, float]) -> None: ...
 
-    def close(self) -> None: ...
+    def close(self, is_finished: bool) -> None: ...
 
 
 class Recorders:
@@ -45,10 +47,10 @@ class Recorders:
         for recorder in self._recorders:
             recorder.record(content["iteration"], numbers)
 
-    def close(self) -> None:
-        """Write out what is pending."""
+    def close(self, is_finished: bool) -> None:
+        """Write out what is pending. is_finished: whether the trial is, or goes on another time."""
         for recorder in self._recorders:
-            recorder.close()
+            recorder.close(is_finished)
 
 
 class _TensorBoard:
@@ -59,7 +61,7 @@ class _TensorBoard:
         for name, value in figures.items():
             self._writer.add_scalar(name, value, iteration)
 
-    def close(self) -> None:
+    def close(self, is_finished: bool) -> None:
         self._writer.close()
 
 
@@ -69,7 +71,7 @@ def _tensorboard(folder: Path, iteration: int) -> _TensorBoard | None:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return _TensorBoard(SummaryWriter(str(folder), purge_step=iteration + 1 if iteration else None))
+    return _TensorBoard(SummaryWriter(str(folder), purge_step=iteration + 1))
 
 
 class _MLflow:
@@ -79,6 +81,7 @@ class _MLflow:
         except ImportError:
             remedy = "install mlflow, or unset MLFLOW_TRACKING_URI"
             raise refuse("MLFLOW_TRACKING_URI", "mlflow is not installed", remedy) from None
+        self._is_gone = False
         name = f"skylight/{settings.experiment}"
         try:
             self._client = mlflow.MlflowClient()
@@ -87,7 +90,7 @@ class _MLflow:
             address = os.environ["MLFLOW_TRACKING_URI"]
             found = " ".join(str(error).split())[:150]
             raise refuse(f"MLFLOW_TRACKING_URI={address}", found, "correct or unset it") from None
-        number = experiment.experiment_id if experiment else self._client.create_experiment(name)
+        number = experiment.experiment_id if experiment else self._new_experiment(name)
         tag = f"{settings.stage}/{settings.trial}"
         runs = self._client.search_runs([number], f"tags.`skylight.folder` = '{folder.root.resolve()}'", max_results=1)
         if runs:
@@ -99,10 +102,34 @@ class _MLflow:
         for key, value in settings.model_dump(mode="json").items():
             self._client.log_param(self._run, key, str(value)[:500])
 
+    def _new_experiment(self, name: str) -> str:
+        import mlflow
+
+        try:
+            return str(self._client.create_experiment(name))
+        except mlflow.MlflowException:  # another trial was quicker
+            experiment = self._client.get_experiment_by_name(name)
+            if experiment is None:
+                raise
+            return str(experiment.experiment_id)
+
     def record(self, iteration: int, figures: dict[str, float]) -> None:
         from mlflow.entities import Metric
 
-        self._client.log_batch(self._run, [Metric(name, value, 0, iteration) for name, value in figures.items()])
+        metrics = [Metric(name, value, 0, iteration) for name, value in figures.items()]
+        self._say(lambda: self._client.log_batch(self._run, metrics))
 
-    def close(self) -> None:
-        self._client.set_terminated(self._run)
+    def close(self, is_finished: bool) -> None:
+        self._say(lambda: self._client.set_terminated(self._run, "FINISHED" if is_finished else "KILLED"))
+
+    def _say(self, message: Callable[[], object]) -> None:
+        """Training does not end because a server does: what it misses is in metrics.jsonl."""
+        import mlflow
+
+        if self._is_gone:
+            return
+        try:
+            message()
+        except mlflow.MlflowException as error:
+            self._is_gone = True
+            print(f"MLflow is gone, training goes on: {' '.join(str(error).split())[:150]}", file=sys.stderr)

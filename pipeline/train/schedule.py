@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Batch", "Schedule", "generator", "learning_rate", "view_count"]
+__all__ = ["Batch", "Schedule", "generator", "learning_rate", "rounds", "view_count"]
 
 _LEAST_VIEWS = 4  # fewer would be learned by heart
 _USES = 8  # of each view, where there are more than enough rounds: the frozen layers then cost an eighth
@@ -42,11 +42,11 @@ class Schedule:
     def batch(self, iteration: int) -> Batch:
         """The batch of `iteration`, counted from 0."""
         position = torch.arange(iteration * self.size, (iteration + 1) * self.size)
-        rounds = position // self.count
-        first, last = int(rounds[0]), int(rounds[-1])
-        self._orders = {number: self._order(number) for number in range(first, last + 1)}  # the next needs the last
-        images = torch.stack(list(self._orders.values()))[rounds - first, position % self.count]
-        return Batch(images, rounds % self.views if self.views else rounds)
+        number = position // self.count
+        first, last = int(number[0]), int(number[-1])
+        self._orders = {r: self._order(r) for r in range(first, last + 1)}  # the next needs the last
+        images = torch.stack(list(self._orders.values()))[number - first, position % self.count]
+        return Batch(images, number % self.views if self.views else number)
 
     def _order(self, number: int) -> Tensor:
         if number in self._orders:
@@ -56,8 +56,13 @@ class Schedule:
 
 def view_count(iterations: int, batch: int, count: int) -> int:
     """How many views of each of `count` pictures to keep where frozen layers run once per view."""
-    rounds = math.ceil(iterations * batch / count)
-    return min(rounds, max(_LEAST_VIEWS, math.ceil(rounds / _USES)))
+    most = rounds(iterations, batch, count)
+    return min(most, max(_LEAST_VIEWS, math.ceil(most / _USES)))
+
+
+def rounds(iterations: int, batch: int, count: int) -> int:
+    """How often each of `count` pictures is seen, the last time perhaps not by all."""
+    return math.ceil(iterations * batch / count)
 
 
 def learning_rate(rate: float, burn_in: int, steps: Mapping[int, float], iteration: int) -> float:

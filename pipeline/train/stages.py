@@ -15,7 +15,7 @@ from pipeline.experiment import DataSource, Experiment, Freeze, Stage, Start
 from pipeline.files import file_sha256
 from pipeline.networks.families import Architecture, architecture
 from pipeline.train.freeze import check_freeze, freeze_label, frozen_layers
-from pipeline.train.schedule import view_count
+from pipeline.train.schedule import rounds, view_count
 from pipeline.train.starts import file_layers, known_layers, weights_file
 from pipeline.train.trial import TrialFolder, TrialSettings
 from pipeline.workspace import Workspace
@@ -69,12 +69,16 @@ def plan_trials(experiment: Experiment, workspace: Workspace) -> list[PlannedTri
         data = sets[stage.data]
         network = architecture(experiment.network, experiment.size, len(data.classes))
         detector = network.outline()
+        detector.require_trainable()
+        if not any(len(image.boxes) for image in data.splits["train"]):
+            raise refuse(data.root, "no box in the train split", "label at least one object")
         for start in stage.starts:
             where = f"stage {stage.name}, start {start.name}"
+            of_file = None if start.stage else _trained_layers(start, None, network, experiment, where)
             for freeze in stage.freeze if start.freeze is None else start.freeze:
                 for seed in stage.seeds or experiment.seeds:
                     after = _earlier(plan, start, seed, where)
-                    trained = _trained_layers(start, after, network, experiment, where)
+                    trained = of_file or _trained_layers(start, after, network, experiment, where)
                     check_freeze(detector, freeze, trained, where, stage.freeze_untrained)
                     frozen = frozen_layers(detector, freeze)
                     name = f"{start.name}-f{freeze_label(freeze)}-s{seed}"
@@ -85,10 +89,9 @@ def plan_trials(experiment: Experiment, workspace: Workspace) -> list[PlannedTri
 
 def require_current(experiment: Experiment, trial: PlannedTrial, workspace: Workspace) -> None:
     """Refuse a trial that was trained with other settings or on other data than the experiment has now."""
+    trial.folder.read()  # one that was never begun is refused
     settings = trial_settings(experiment, trial, data_hash(trial.data), start_file(trial, workspace))
-    before, _ = trial.folder.read()
-    # The precision that was chosen on the machine that trained it is as good as this one's.
-    trial.folder.require_same(settings.model_copy(update={"precision": before.precision}))
+    trial.folder.require_same(settings)
 
 
 def data_hash(data: CuratedSet) -> str:
@@ -128,7 +131,7 @@ def trial_settings(experiment: Experiment, trial: PlannedTrial, data: str, start
         data_hash=data,
         resize=experiment.resize,
         iterations=stage.iterations,
-        evaluate_at=tuple(sorted(set(stage.evaluate_at) | {stage.iterations})),
+        evaluate_at=stage.evaluation_points,
         batch=experiment.batch,
         subdivisions=experiment.subdivisions,
         learning_rate=stage.learning_rate or experiment.learning_rate,
@@ -138,7 +141,7 @@ def trial_settings(experiment: Experiment, trial: PlannedTrial, data: str, start
         burn_in=experiment.burn_in,
         batch_norm_momentum=experiment.batch_norm_momentum,
         loss=experiment.loss,
-        precision=_precision(experiment.precision, trial.network),
+        precision=_precision(experiment.precision, trial),
         augment=experiment.augment,
         views=_views(experiment, trial),
         ema=experiment.ema,
@@ -149,22 +152,29 @@ def trial_settings(experiment: Experiment, trial: PlannedTrial, data: str, start
 
 
 def _views(experiment: Experiment, trial: PlannedTrial) -> int:
-    """Stored views of each picture; none are stored where nothing is frozen."""
-    if not trial.frozen:
+    """Stored views of each picture; none are stored where nothing frozen comes before what learns."""
+    outline = trial.network.outline()
+    outline.freeze(trial.frozen)
+    if not outline.has_trunk:
         return 0
-    if experiment.views is not None:
-        return experiment.views
-    return view_count(trial.stage.iterations, experiment.batch, len(trial.data.splits["train"]))
+    count = len(trial.data.splits["train"])
+    if experiment.views is None:
+        return view_count(trial.stage.iterations, experiment.batch, count)
+    return min(experiment.views, rounds(trial.stage.iterations, experiment.batch, count))
 
 
-def _precision(choice: str, network: Architecture) -> Literal["float32", "bfloat16"]:
+def _precision(choice: str, trial: PlannedTrial) -> Literal["float32", "bfloat16"]:
     """bfloat16 where the GPU multiplies in it, or the processor does and the network is Darknet's.
 
-    The losses of other families are not known to be sound in it on a processor.
+    The losses of other families are not known to be sound in it on a processor. A trial that was begun keeps what was
+    chosen on the machine where it began.
     """
     import torch
 
     if choice == "auto":
+        if trial.folder.is_begun:
+            return trial.folder.read()[0].precision
+        network = trial.network
         is_cuda = torch.cuda.is_available()
         is_fast = torch.cuda.is_bf16_supported(including_emulation=False) if is_cuda else _processor_has_bfloat16()
         return "bfloat16" if is_fast and (is_cuda or network.cfg is not None) else "float32"
@@ -225,5 +235,5 @@ def _trained_layers(
     if start.known is not None:
         return known_layers(start, network, experiment, where)
     if start.weights is not None:
-        return file_layers(start.weights, start, network, where)
+        return file_layers(start.weights, start, network, experiment, where)
     return ()

@@ -6,8 +6,10 @@ Knows nothing of how a trial trains.
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.darknet import Cfg
-from pipeline.darknet.known import KnownWeights, fetch_known, known_weights, require_masks
+import torch
+
+from pipeline.darknet import Cfg, DarknetNetwork, network_cfg
+from pipeline.darknet.known import KnownWeights, fetch_known, known_weights, recognised, require_masks
 from pipeline.errors import UserError, refuse
 from pipeline.experiment import Experiment, Start
 from pipeline.networks.families import Architecture
@@ -17,17 +19,19 @@ __all__ = ["file_layers", "known_layers", "weights_file"]
 Progress = Callable[[int, int | None], None]  # bytes done, bytes in all if known
 
 
-def file_layers(path: Path, start: Start, network: Architecture, where: str) -> tuple[int, ...]:
+def file_layers(path: Path, start: Start, network: Architecture, experiment: Experiment, where: str) -> tuple[int, ...]:
     """Numbers of the layers that a weights file fills.
 
     Raises:
-        UserError: it does not fit the network.
+        UserError: it does not fit the network, or is a published file that `known_layers` would refuse.
     """
     try:
-        return network.build().load(path, start.layers)
+        loaded = network.build().load(path, start.layers)
     except UserError as error:
         hint = "" if start.layers else "; of another number of classes take the layers before the heads (layers: ...)"
         raise UserError(f"{where}: {error}{hint}") from None
+    known = recognised(path)
+    return loaded if known is None else _fitting_layers(known, start, network, experiment, where)
 
 
 def known_layers(start: Start, network: Architecture, experiment: Experiment, where: str) -> tuple[int, ...]:
@@ -38,10 +42,16 @@ def known_layers(start: Start, network: Architecture, experiment: Experiment, wh
             trained with.
     """
     assert start.known is not None
-    known = known_weights(start.known)
+    return _fitting_layers(known_weights(start.known), start, network, experiment, where)
+
+
+def _fitting_layers(
+    known: KnownWeights, start: Start, network: Architecture, experiment: Experiment, where: str
+) -> tuple[int, ...]:
     if network.cfg is None:
         raise refuse(f"{where}: {known.name}", f"network {network.name}", "they are weights for a Darknet cfg")
     layers = min(entry for entry in (known.layers, start.layers, len(network.cfg.layers)) if entry is not None)
+    _require_same_layers(known, network.cfg, layers, where)
     heads = [index for index, section in enumerate(network.cfg.layers) if section.kind == "yolo"]
     if layers >= heads[0]:
         _require_same_heads(known, network.cfg, experiment, heads, where)
@@ -53,6 +63,30 @@ def weights_file(start: Start, folder: Path, progress: Progress | None = None) -
     if start.known is not None:
         return fetch_known(known_weights(start.known), folder, progress)
     return start.weights
+
+
+def _require_same_layers(known: KnownWeights, cfg: Cfg, layers: int, where: str) -> None:
+    """A .weights file holds no shapes: of another network it would fill the layers with numbers that mean nothing."""
+    theirs, ours = _shapes_of_weights(network_cfg(known.network)), _shapes_of_weights(cfg)
+    heads = {index - 1 for index, section in enumerate(cfg.layers) if section.kind == "yolo"}
+    for index in sorted(ours.keys() | theirs.keys()):
+        if index >= layers:
+            return
+        if ours.get(index) == theirs.get(index) or (index in heads and index in theirs):
+            continue  # heads of another number of classes have a message of their own
+        found = f"layer {index} is another than in {known.network}, which they belong to"
+        remedy = f"set layers: {index}" if index else f"use network: {known.network}"
+        raise refuse(f"{where}: {known.name}", found, remedy)
+
+
+def _shapes_of_weights(cfg: Cfg) -> dict[int, list[tuple[int, ...]]]:
+    """Shapes of what a .weights file holds of each layer, by its number."""
+    with torch.device("meta"):
+        network = DarknetNetwork(cfg)
+    return {
+        index: [tuple(value.shape) for value in network.weighted(index).state_dict().values()]
+        for index in network.spec.weighted_layers
+    }
 
 
 def _require_same_heads(known: KnownWeights, cfg: Cfg, experiment: Experiment, heads: list[int], where: str) -> None:

@@ -21,7 +21,7 @@ class State:
         seconds: of training. dose: sum of the learning rates.
         loss: smoothed, per image. parts: of the newest batch, by name.
         metrics_bytes: length of metrics.jsonl; what is behind it was logged later and counts for nothing.
-        best: the figure that decides, of the best evaluation.
+        best: the figure that decides, of the best evaluation. best_sha256: of its weights file.
         evaluations: `Evaluation` of each, in order.
     """
 
@@ -33,6 +33,7 @@ class State:
     metrics_bytes: int = 0
     best_iteration: int = 0
     best: float = -1.0
+    best_sha256: str = ""
     best_ap50: float = 0.0
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     is_stopped_early: bool = False

@@ -1,14 +1,15 @@
 """The trials of an experiment, each trained once: one after the other in this process."""
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-from pipeline.errors import refuse
+from pipeline.errors import UserError, refuse
 from pipeline.experiment import Experiment
-from pipeline.interrupt import StopQuestion
+from pipeline.interrupt import Interrupted, StopQuestion
 from pipeline.networks.detector import Detector
 from pipeline.train.dataset import ImageTensors, load_images
 from pipeline.train.loop import Runtime, Step, train_trial
@@ -17,18 +18,23 @@ from pipeline.train.stages import PlannedTrial, data_hash, start_file, trial_set
 from pipeline.train.trial import TrialResult
 from pipeline.workspace import Workspace
 
-__all__ = ["Trials", "run_trials"]
+__all__ = ["Trials", "first_of", "run_trials"]
 
 OnStep = Callable[[PlannedTrial, Step], None]
+OnDecoded = Callable[[str, int, int], None]  # name of the set, pictures decoded, pictures in all
 
 
 @dataclass
 class Trials:
-    """What trials of one experiment in one process share: the sets that are loaded, and what they were found to be."""
+    """What trials of one experiment in one process share: the sets that are loaded, and what they were found to be.
+
+    on_decoded: called while pictures are decoded.
+    """
 
     experiment: Experiment
     workspace: Workspace
     processes: Processes
+    on_decoded: OnDecoded | None = None
     _loaded: dict[Path, tuple[ImageTensors, ImageTensors]] = field(default_factory=dict)
     _hashes: dict[Path, str] = field(default_factory=dict)
 
@@ -41,25 +47,34 @@ class Trials:
         root = trial.data.root
         if root not in self._hashes:
             self._hashes[root] = data_hash(trial.data)
-        start = start_file(trial, self.workspace)
+        start = self.processes.in_turn(lambda: start_file(trial, self.workspace))
         settings = trial_settings(self.experiment, trial, self._hashes[root], start)
         result = trial.folder.require_same(settings)
         if result is not None:
             return result
-        train, val = self._pictures(trial)
+        train, val = self.processes.in_turn(lambda: self._pictures(trial, stop))
         limit = self.experiment.feature_cache_gib
         runtime = Runtime(self.processes, self.workspace.features, None if limit is None else round(limit * 2**30))
         report = (lambda step: on_step(trial, step)) if on_step else None
         detector = self._starting_detector(trial, start)
         return train_trial(trial.folder, settings, detector, trial.trained, train, val, stop, runtime, report)
 
-    def _pictures(self, trial: PlannedTrial) -> tuple[ImageTensors, ImageTensors]:
+    def _pictures(self, trial: PlannedTrial, stop: StopQuestion) -> tuple[ImageTensors, ImageTensors]:
         """Train and val at the network's size; one set is kept, since trials of a stage follow each other."""
+
+        def decoded(_: int) -> None:
+            if stop.is_set:
+                raise Interrupted("the pictures are not read yet; the same command begins again")
+            if self.on_decoded:
+                self.on_decoded(trial.data.name, next(done), total)
+
+        done = itertools.count(1)
+        total = sum(len(trial.data.splits[split]) for split in ("train", "val"))
         if trial.data.root not in self._loaded:
             self._loaded.clear()
             size, resize = self.experiment.size, self.experiment.resize
             train, val = (
-                load_images(trial.data.splits[split], size, size, resize, self.workspace.images)
+                load_images(trial.data.splits[split], size, size, resize, self.workspace.images, decoded)
                 for split in ("train", "val")
             )
             self._loaded[trial.data.root] = (train, val)
@@ -82,17 +97,38 @@ def run_trials(
     stop: StopQuestion,
     on_step: OnStep | None = None,
     processes: Processes | None = None,
+    on_decoded: OnDecoded | None = None,
 ) -> Iterator[tuple[PlannedTrial, TrialResult | None]]:
     """Train what is not finished yet, one trial after the other, and yield each with its result.
 
     Raises:
-        UserError: see `Trials.run`; also a batch that cannot be dealt to the processes.
+        UserError: what one trial raised (see `Trials.run`), after the trials that do not depend on it are finished;
+            also a batch that cannot be dealt to the processes.
     """
     processes = processes or this_process()
     parts = processes.count * experiment.subdivisions
     if experiment.batch % parts:
         found = f"cannot be dealt to {processes.count} processes with {experiment.subdivisions} subdivisions each"
         raise refuse(f"batch: {experiment.batch}", found, f"set a multiple of {parts}, or start fewer processes")
-    trials = Trials(experiment, workspace, processes)
+    trials = Trials(experiment, workspace, processes, on_decoded)
+    refusals: dict[str, UserError] = {}
     for trial in plan:
-        yield trial, trials.run(trial, stop, on_step)
+        if trial.after is not None and trial.after.name in refusals:
+            refusals[trial.name] = refusals[trial.after.name]
+            continue
+        try:
+            result = trials.run(trial, stop, on_step)
+        except UserError as error:
+            if processes.count > 1:  # the others may not have met it
+                raise
+            refusals[trial.name] = error
+            continue
+        yield trial, result
+    if refusals:
+        raise first_of(list(refusals.values()))
+
+
+def first_of(refusals: Sequence[UserError]) -> UserError:
+    """The first refusal, and how many trials are not trained because of it and others."""
+    more = f" ({len(refusals)} trials are not trained)" if len(refusals) > 1 else ""
+    return UserError(f"{refusals[0]}{more}")

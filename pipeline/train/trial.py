@@ -11,6 +11,8 @@ Knows nothing about how training is done.
 """
 
 import json
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +21,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import refuse
 from pipeline.experiment import Augment, StopEarly
-from pipeline.files import file_sha256, write_json
+from pipeline.files import file_sha256, write_bytes, write_json
 
 __all__ = ["Evaluation", "TrialFolder", "TrialResult", "TrialSettings"]
 
@@ -119,6 +121,11 @@ class TrialFolder:
     suffix: str = ".weights"
 
     @property
+    def is_begun(self) -> bool:
+        """Whether a trial lies here of which something was kept."""
+        return (self.root / "trial.json").is_file() and (self.state.exists() or self.read()[1] is not None)
+
+    @property
     def cfg(self) -> Path:
         """The network, at the trial's input size and number of classes."""
         return self.root / "network.cfg"
@@ -192,8 +199,11 @@ class TrialFolder:
             )
 
     def require_same(self, settings: TrialSettings) -> TrialResult | None:
-        """Return the result, if any, of the trial that lies here; refuse to go on with other settings."""
-        if not (self.root / "trial.json").exists():
+        """Return the result, if any, of the trial that lies here; refuse to go on with other settings.
+
+        One that ended before anything was kept may be begun with other settings.
+        """
+        if not self.is_begun:
             return None
         before, result = self.read()
         old, new = before.model_dump(mode="json"), settings.model_dump(mode="json")
@@ -205,6 +215,42 @@ class TrialFolder:
                     "undo the change, remove the folder, or rename the experiment",
                 )
         return result
+
+    def remove_leftovers(self) -> None:
+        """Remove what a killed process left half-written."""
+        for folder in (self.root, self.root / "checkpoints"):
+            for name in ("state", "best", "last", "trial", "network", "[0-9]"):
+                for leftover in folder.glob(f".{name}*-*"):
+                    leftover.unlink()
+
+    def require_best(self, sha256: str) -> None:
+        """Refuse best weights that are not those of the saved state; no state has none."""
+        if sha256 and not (self.best_weights.is_file() and file_sha256(self.best_weights) == sha256):
+            remedy = f"restore it, or remove {self.root} and train again"
+            raise refuse(self.best_weights, "not the file that the saved state speaks of", remedy)
+
+    def sync_metrics(self) -> None:
+        """Wait until every line of metrics.jsonl is on the disk."""
+        if self.metrics.exists():
+            with self.metrics.open("rb+") as file:
+                os.fsync(file.fileno())
+
+    def cut_metrics(self, length: int, evaluations: Sequence[dict[str, Any]]) -> int:
+        """Forget the lines of metrics.jsonl that were written after its first `length` bytes; returns its length.
+
+        Where a power cut took more, the evaluations that the saved state knows are written again.
+        """
+        content = self.metrics.read_bytes()[:length] if self.metrics.exists() else b""
+        content = content[: content.rfind(b"\n") + 1]
+        if len(content) < length:
+            known = {
+                row["evaluation"]["iteration"] for row in map(json.loads, content.splitlines()) if "evaluation" in row
+            }
+            lost = [{"evaluation": row} for row in evaluations if row["iteration"] not in known]
+            content += b"".join((json.dumps(row) + "\n").encode() for row in lost)
+        if content or self.metrics.exists():
+            write_bytes(self.metrics, content)
+        return len(content)
 
     def evaluations(self) -> tuple[Evaluation, ...]:
         """Every evaluation so far, in order."""

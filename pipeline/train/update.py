@@ -40,7 +40,8 @@ class Updater:
             devices = [self._device] if self._device.type == "cuda" else None
             self._losses = nn.parallel.DistributedDataParallel(_Losses(detector), device_ids=devices)
         self._optimizer = _optimizer(detector, momentum, decay, self._device)
-        self._rates = [group["lr"] for group in self._optimizer.param_groups]
+        # Where the rate lies and how the step is computed belong to this device, not to the one that saved a state.
+        self._own = [{key: group[key] for key in ("lr", "fused", "foreach")} for group in self._optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
         """Momentum and settings of the optimizer."""
@@ -49,8 +50,8 @@ class Updater:
     def load_state_dict(self, content: dict[str, Any]) -> None:
         """Take up what `state_dict` gave."""
         self._optimizer.load_state_dict(content)
-        for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
-            group["lr"] = rate  # where it lies on the device, not the copy that was saved
+        for group, own in zip(self._optimizer.param_groups, self._own, strict=True):
+            group.update(own)
 
     def set_rate(self, rate: float) -> None:
         """Set the learning rate; on a GPU where it lies, so that a captured graph sees it."""

@@ -114,6 +114,34 @@ def test_tensorboard_and_mlflow_get_the_same_figures(
     assert run.info.status == "FINISHED"
 
 
+def test_one_refused_trial_lets_those_that_do_not_need_it_finish(tmp_path: Path, skylight: Skylight) -> None:
+    stages = [
+        {"name": "bad", "data": "squares", "iterations": 5, "learning_rate": 1e30},
+        {"name": "after", "data": "squares", "starts": ["bad"], "iterations": 5},
+        {"name": "good", "data": "squares", "iterations": 5},
+    ]
+    done = skylight("train", write_experiment(tmp_path, stages=stages, export=None), "--root", tmp_path)
+    assert_refused(done, "bad/scratch-f0-s0", "the loss is", "(2 trials are not trained)")
+    assert _result(tmp_path / "runs/small/good/scratch-f0-s0")["iterations"] == 5
+    # Nothing was kept of the refused one, so it may be begun with other settings.
+    stages[0]["learning_rate"] = 0.001
+    done = skylight("train", write_experiment(tmp_path, stages=stages, export=None), "--root", tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_precision_that_another_machine_chose_is_no_reason_to_train_again(tmp_path: Path, skylight: Skylight) -> None:
+    trial = _train(tmp_path, skylight, {}, precision="float32")
+    before = (trial / "best.weights").read_bytes()
+    _train(tmp_path, skylight, {}, precision="auto")
+    assert (trial / "best.weights").read_bytes() == before
+
+
+def test_early_stop_that_could_never_fire_is_refused(tmp_path: Path, skylight: Skylight) -> None:
+    stage = {"name": "first", "data": "squares", "iterations": 40, "stop_early": {"patience": 5}}
+    done = skylight("train", write_experiment(tmp_path, stages=[stage], export=None), "--root", tmp_path)
+    assert_refused(done, "patience=5 can never end a trial of 1 evaluations", "evaluate_every")
+
+
 def test_a_second_process_in_the_same_trial_is_refused(tmp_path: Path, skylight: Skylight) -> None:
     stages = [{"name": "first", "data": "squares", "iterations": 5}]
     file = write_experiment(tmp_path, stages=stages, export=None)

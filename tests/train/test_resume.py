@@ -8,10 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from drawn import Skylight, assert_refused, write_experiment
+
+from pipeline.errors import UserError
+from pipeline.files import file_sha256
+from pipeline.train.trial import TrialFolder
 
 TRIAL = Path("runs/small/first/scratch-f0-s0")
 STAGES = [{"name": "first", "data": "squares", "iterations": 120, "evaluate_at": [30, 60, 90]}]
@@ -98,6 +103,55 @@ def test_killed_trial_resumes_to_the_same_numbers(tmp_path, unbroken, skylight):
     done = skylight("train", tmp_path / "experiment.yaml", "--root", tmp_path)
     assert done.returncode == 0, done.stderr
     _assert_same(tmp_path, unbroken)
+
+
+AVERAGED = [
+    {"name": "first", "data": "squares", "iterations": 20},
+    {
+        "name": "second",
+        "data": "squares",
+        "starts": ["first"],
+        "freeze": [4],
+        "iterations": 400,
+        "evaluate_at": [50, 100, 150],
+    },
+]
+
+
+def test_average_frozen_layers_and_kept_features_resume_to_the_same_numbers(tmp_path: Path, skylight: Skylight) -> None:
+    trial = Path("runs/small/second/first-f4-s0")
+    for name in ("unbroken", "broken"):
+        write_experiment(tmp_path / name, stages=AVERAGED, export=None, ema=0.99, views=3)
+    assert skylight("train", tmp_path / "unbroken/experiment.yaml", "--root", tmp_path / "unbroken").returncode == 0
+    process = _train(tmp_path / "broken")
+    _wait_for(tmp_path / "broken" / trial / "last.weights", process)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert skylight("train", tmp_path / "broken/experiment.yaml", "--root", tmp_path / "broken").returncode == 0
+    for name in ("best.weights", "last.weights"):
+        files = [(tmp_path / root / trial / name).read_bytes() for root in ("unbroken", "broken")]
+        assert files[0] == files[1], name
+
+
+def test_log_that_a_power_cut_shortened_gets_its_evaluations_back(tmp_path: Path, unbroken: Path) -> None:
+    shutil.copytree(unbroken, tmp_path / "copy")
+    folder = TrialFolder(tmp_path / "copy" / TRIAL)
+    evaluations = [asdict(row) for row in folder.evaluations()]
+    length = folder.metrics.stat().st_size
+    os.truncate(folder.metrics, length // 2 + 3)  # in the middle of a line
+    assert folder.cut_metrics(length, evaluations) == folder.metrics.stat().st_size
+    assert [asdict(row) for row in folder.evaluations()] == evaluations
+    assert folder.cut_metrics(0, []) == 0
+    assert folder.rows() == []
+
+
+def test_best_weights_that_are_not_those_of_the_state_are_refused(tmp_path: Path, unbroken: Path) -> None:
+    shutil.copytree(unbroken, tmp_path / "copy")
+    folder = TrialFolder(tmp_path / "copy" / TRIAL)
+    folder.require_best(file_sha256(folder.best_weights))
+    with pytest.raises(UserError, match="not the file that the saved state speaks of"):
+        folder.require_best("0" * 64)
 
 
 def test_finished_trial_is_not_trained_again(unbroken, skylight):

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ def _experiment(resize: str = "stretch") -> Experiment:
     return Experiment(name="x", resize=resize, data={"set": DataSource(path=Path("set"))}, stages=stages)
 
 
-def _layers(network: Architecture, resize: str = "stretch", **start: object) -> tuple[int, ...]:
+def _layers(network: Architecture, resize: str = "stretch", **start: Any) -> tuple[int, ...]:
     return known_layers(Start(name="s", **start), network, _experiment(resize), "stage one, start s")
 
 
@@ -51,6 +52,21 @@ def test_heads_of_other_classes_masks_or_resize_mode_are_refused_with_what_would
     with pytest.raises(UserError, match=r"trained with resize: letterbox, the experiment has stretch"):
         _layers(right, "stretch", known="yolov3-tiny")
     assert len(_layers(right, "letterbox", known="yolov3-tiny")) == 13
+
+
+@pytest.mark.parametrize(
+    ("start", "found"),
+    [
+        ({"known": "darknet53", "layers": 13}, "layer 0 is another than in darknet53.*use network: darknet53"),
+        ({"known": "darknet53.conv.74"}, "layer 0 is another"),
+        ({"known": "darknet19", "layers": 13}, "layer 0 is another"),
+        ({"known": "yolov3", "layers": 15}, "layer 0 is another"),
+        ({"known": "darknet"}, "layer 13 is another than in darknet.*set layers: 13"),
+    ],
+)
+def test_weights_of_another_network_are_refused_where_they_part(start: dict[str, Any], found: str) -> None:
+    with pytest.raises(UserError, match=found):
+        _layers(architecture("yolov3-tiny", 96, 1), **start)
 
 
 def test_darknet_weights_do_not_start_another_family() -> None:
