@@ -39,12 +39,13 @@ class Bars:
     ) -> None:
         self._progress.stop()
 
-    def show(self, task: str, done: int, total: int, note: str = "") -> None:
-        """Set how far `task` is; the first call makes its bar."""
+    def show(self, task: str, done: int, total: int, note: str = "", is_minor: bool = False) -> None:
+        """Set how far `task` is; the first call makes its bar. is_minor: its end is not worth a line in a log."""
         if task not in self._tasks:
             self._tasks[task] = self._progress.add_task(task, total=total, note=note)
             self._logged[task] = time.monotonic()
         self._progress.update(self._tasks[task], completed=done, total=total, note=note)  # type: ignore[arg-type]
-        if self._progress.disable and (done == total or time.monotonic() - self._logged[task] > _LOG_EVERY):
+        is_end = done == total and not is_minor
+        if self._progress.disable and (is_end or time.monotonic() - self._logged[task] > _LOG_EVERY):
             self._logged[task] = time.monotonic()
             print(f"{task}: {done} of {total} {note}".rstrip(), file=sys.stderr, flush=True)

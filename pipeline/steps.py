@@ -204,7 +204,7 @@ def train_trials(
         bars.show(f"train {trial.name}", step.iteration, trial.stage.iterations, step_note(step))
 
     def on_decoded(name: str, done: int, total: int) -> None:
-        bars.show(f"read {name}", done, total)
+        bars.show(f"read {name}", done, total, is_minor=True)
 
     processes.in_turn(lambda: _fetch_starts(plan, workspace, bars))
     with stop_on_signals() as stop:

@@ -214,7 +214,6 @@ def _known(trained: Path, **changes: object) -> KnownWeights:
 
 def _publish(monkeypatch: pytest.MonkeyPatch, entry: KnownWeights) -> None:
     monkeypatch.setattr(known_module, "KNOWN_WEIGHTS", (entry,))
-    monkeypatch.setattr(module, "KNOWN_WEIGHTS", (entry,))
 
 
 def test_published_weights_bring_their_resize_mode_and_are_downloaded_last(trained, tmp_path, monkeypatch):
