@@ -5,29 +5,34 @@
 Fast is the default: bfloat16 where the machine has it, features of frozen layers kept for a fixed number of views.
 Plain is float32, with a new view for every use and the frozen layers run each time. The weights after the last
 iteration are tested on val and test together, so that nothing is chosen by what it is tested on.
+
+Windows are trained from scratch both ways. The arch is trained from the plain windows of every seed in both ways, and
+from the fast windows as well: so what is lost on the way can be told from what was lost in the start.
 """
 
 import argparse
 import statistics
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from measure import write_result
 
 from pipeline.experiment import DataSource, Experiment, Stage, Start
-from pipeline.interrupt import stop_on_signals
+from pipeline.interrupt import StopRequest, stop_on_signals
 from pipeline.progress import Bars
 from pipeline.steps import curate_recipe, step_note
 from pipeline.train.dataset import load_images
 from pipeline.train.evaluate import evaluate
-from pipeline.train.stages import plan_trials
+from pipeline.train.stages import PlannedTrial, plan_trials
 from pipeline.train.sweep import run_trials
 from pipeline.workspace import Workspace
 
 HERE = Path(__file__).resolve().parent
 RECIPES = HERE.parents[1] / "datasets"
-WAYS: dict[str, dict[str, Any]] = {"fast": {}, "plain": {"precision": "float32", "views": 0}}
+PLAIN: dict[str, Any] = {"precision": "float32", "views": 0}
+WAYS: dict[str, dict[str, Any]] = {"fast": {}, "plain": PLAIN}
 
 
 def main() -> None:
@@ -41,46 +46,63 @@ def main() -> None:
     options = parser.parse_args()
     workspace = Workspace(options.root)
     found: dict[str, dict[str, list[float]]] = {}
+    starts: dict[str, list[Path]] = {}
     with Bars() as bars, stop_on_signals() as stop:
         sets = {
             name: curate_recipe(RECIPES / f"facades-{name}.yaml", options.facades, workspace, bars).root
             for name in ("windows", "arch")
         }
         for way, settings in WAYS.items():
-            experiment = _experiment(f"accuracy-{way}", sets, options.size, options.seeds, settings)
-            plan = plan_trials(experiment, workspace)
-            report = lambda trial, step: bars.show(trial.name, step.iteration, trial.stage.iterations, step_note(step))  # noqa: E731
-            for trial, _ in run_trials(experiment, plan, workspace, stop, report):
-                tested = [*trial.data.splits["val"], *trial.data.splits["test"]]
-                data = load_images(tested, options.size, options.size, experiment.resize, workspace.images)
-                detector = trial.network.build()
-                detector.load(trial.folder.last_weights)
-                arm = found.setdefault(f"{trial.stage.name}, freeze {trial.freeze}", {})
-                arm.setdefault(way, []).append(evaluate(detector, data, trial.data.classes).ap50)
+            experiment = _windows(f"accuracy-windows-{way}", sets, options, settings)
+            for trial, ap50 in _tested(experiment, workspace, stop, bars):
+                found.setdefault("windows from scratch", {}).setdefault(way, []).append(ap50)
+                starts.setdefault(way, []).append(trial.folder.last_weights.resolve())
+        for way, settings in WAYS.items():
+            for origin, files in starts.items():
+                for seed, file in enumerate(files):
+                    name = f"accuracy-arch-{way}-from-{origin}-{seed}"
+                    experiment = _arch(name, sets, options, settings, file, seed)
+                    for trial, ap50 in _tested(experiment, workspace, stop, bars):
+                        arm = found.setdefault(f"arch from {origin} windows, freeze {trial.freeze}", {})
+                        arm.setdefault(way, []).append(ap50)
     for name, ways in found.items():
-        print(f"{name:20} " + "   ".join(f"{way} {_spread(scores)}" for way, scores in ways.items()))
+        print(f"{name:36} " + "   ".join(f"{way} {_spread(scores)}" for way, scores in ways.items()))
     write_result(options.out, sys.argv, {"ap50": found, "size": options.size})
 
 
-def _experiment(name: str, sets: dict[str, Path], size: int, seeds: int, settings: dict[str, Any]) -> Experiment:
-    windows = Stage(name="windows", data="windows", iterations=300, learning_rate_steps={250: 0.1})
-    arch = Stage(
-        name="arch",
-        data="arch",
-        starts=(Start(name="windows", stage="windows"),),
-        freeze=(0, 13),
-        iterations=200,
-        learning_rate_steps={150: 0.1},
-    )
-    return Experiment(
-        name=name,
-        size=size,
-        burn_in=50,
-        seeds=tuple(range(seeds)),
-        data={key: DataSource(path=root.resolve()) for key, root in sets.items()},
-        stages=(windows, arch),
-        **settings,
-    )
+def _tested(
+    experiment: Experiment, workspace: Workspace, stop: StopRequest, bars: Bars
+) -> Iterator[tuple[PlannedTrial, float]]:
+    """Every trial with its AP at IoU 0.5 on val and test together."""
+    plan = plan_trials(experiment, workspace)
+    report = lambda trial, step: bars.show(trial.name, step.iteration, trial.stage.iterations, step_note(step))  # noqa: E731
+    for trial, _ in run_trials(experiment, plan, workspace, stop, report):
+        tested = [*trial.data.splits["val"], *trial.data.splits["test"]]
+        data = load_images(tested, experiment.size, experiment.size, experiment.resize, workspace.images)
+        detector = trial.network.build()
+        detector.load(trial.folder.last_weights)
+        yield trial, evaluate(detector, data, trial.data.classes).ap50
+
+
+def _windows(name: str, sets: dict[str, Path], options: argparse.Namespace, settings: dict[str, Any]) -> Experiment:
+    stage = Stage(name="windows", data="windows", iterations=300, learning_rate_steps={250: 0.1})
+    return _experiment(name, sets, options.size, tuple(range(options.seeds)), stage, settings)
+
+
+def _arch(
+    name: str, sets: dict[str, Path], options: argparse.Namespace, settings: dict[str, Any], start: Path, seed: int
+) -> Experiment:
+    starts = (Start(name="windows", weights=start),)
+    steps = {150: 0.1}
+    stage = Stage(name="arch", data="arch", starts=starts, freeze=(0, 13), iterations=200, learning_rate_steps=steps)
+    return _experiment(name, sets, options.size, (seed,), stage, settings)
+
+
+def _experiment(
+    name: str, sets: dict[str, Path], size: int, seeds: tuple[int, ...], stage: Stage, settings: dict[str, Any]
+) -> Experiment:
+    data = {stage.data: DataSource(path=sets[stage.data].resolve())}
+    return Experiment(name=name, size=size, burn_in=50, seeds=seeds, data=data, stages=(stage,), **settings)
 
 
 def _spread(scores: list[float]) -> str:
