@@ -1,302 +1,344 @@
-"""How good a detector is: AP, precision, recall and F1 as Darknet's `detector map` defines them, and COCO's mAP.
+"""One network with its weights, measured on one split of a set, as `darknet detector map` does: what goes with what.
 
-Runs the detector on a split, and compares with the labels in pixels of the source pictures. Knows nothing of training.
+Finds the network, its weights, its input size and resize mode, refuses what does not belong together, and runs it.
+How good is judged in `evaluate.py`. Knows nothing of training but the folder that a trial leaves.
 """
 
-import contextlib
-import io
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
-import numpy as np
 import torch
 
-from deploy.decode import detections_from_network
 from deploy.frame import Detections
-from deploy.nms import iou
+from pipeline.curated import CuratedSet, LabelledImage, hash_curated_set, read_curated_set
+from pipeline.darknet import Cfg, DarknetNetwork, network_cfg, read_cfg, shipped_networks, with_options
+from pipeline.darknet.known import (
+    KnownWeights,
+    fetch_known,
+    known_weights,
+    recognised,
+    require_masks,
+    with_known_masks,
+)
+from pipeline.errors import UserError, refuse
+from pipeline.files import file_sha256
+from pipeline.networks.darknet import DarknetDetector
 from pipeline.networks.detector import Detector
-from pipeline.train.dataset import ImageTensors
+from pipeline.networks.families import architecture
+from pipeline.train.dataset import load_images
+from pipeline.train.evaluate import COUNTED, Scores, detect, score
+from pipeline.train.trial import TrialFolder, TrialSettings
+from pipeline.workspace import Workspace
 
-if TYPE_CHECKING:
-    from pipeline.curated import LabelledImage
+__all__ = ["Evaluated", "Resize", "Wish", "evaluate_network"]
 
-__all__ = [
-    "COUNTED",
-    "Coco",
-    "Counts",
-    "Scores",
-    "average_precision",
-    "coco_scores",
-    "detect",
-    "evaluate",
-    "precision_and_recall",
-    "score",
-]
+Resize = Literal["stretch", "letterbox"]
+Progress = Callable[[int, int], None]  # pictures done, pictures in all
+BytesProgress = Callable[[int, int | None], None]  # bytes done, bytes in all if known
 
-# detector.c validate_detector_map
-SCORE_THRESHOLD = 0.005
-NMS_THRESHOLD = 0.45
-# thresh_calc_avg_iou there: what is counted for precision and recall
-COUNTED = 0.25
+_PICTURES_AT_ONCE = 32  # in memory, and in a batch
 
 
 @dataclass(frozen=True)
-class Coco:
-    """COCO's figures, 0 to 1. ap: over IoU 0.5 to 0.95; small, medium, large: of objects below 32 x 32 pixels of the
-    source picture, below 96 x 96, and others; NaN where there are none."""
-
-    ap: float
-    small: float
-    medium: float
-    large: float
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Of one class: labels, detections above 0.25, and how many of those are right at IoU 0.5."""
-
-    labels: int
-    found: int
-    right: int
-
-
-@dataclass(frozen=True)
-class Scores:
-    """How good one set of weights is on one split; all from 0 to 1, but the loss.
+class Wish:
+    """What was asked for; None for what the network, the weights or the trial decide.
 
     Attributes:
-        ap50: mean over the classes that have boxes, of Darknet's AP at IoU 0.5.
-        ap50_per_class: NaN where the split has no box of the class.
-        counts_per_class: what precision, recall and f1 are made of.
-        precision, recall, f1: of detections above 0.25, all classes together, as `detector map` prints them.
-        coco_map: COCO mAP over IoU 0.5 to 0.95. ap_small, ap_medium, ap_large: the same by size of the object.
-        loss: what training minimises, on these pictures as they are; NaN where the detector says none.
+        network: a .cfg path, a name, a .pt path, or the folder of a trial.
+        weights: a file, or the name of published ones.
+        size: width and height of the input in pixels.
+        with_known_masks: give the cfg the masks that the published weights were trained with.
     """
 
-    ap50: float
-    ap50_per_class: tuple[float, ...]
-    counts_per_class: tuple[Counts, ...]
-    precision: float
-    recall: float
-    f1: float
-    coco_map: float
-    ap_small: float
-    ap_medium: float
-    ap_large: float
-    loss: float
+    network: str
+    weights: str | None = None
+    data: Path | None = None
+    split: str = "val"
+    size: tuple[int, int] | None = None
+    resize: Resize | None = None
+    with_known_masks: bool = False
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What was measured on what.
+
+    Attributes:
+        data_hash: of the photos and labels of the split.
+        device: what it ran on.
+        seconds: from the first picture to the last, with decoding and NMS.
+    """
+
+    network: str
+    weights: Path
+    weights_sha256: str
+    data: CuratedSet
+    data_hash: str
+    split: str
+    width: int
+    height: int
+    resize: str
+    device: str
+    seconds: float
+    scores: Scores
 
     @property
-    def darknet_map(self) -> float:
-        """What `detector map` prints as mAP: the mean over all classes, where one without boxes counts as 0."""
-        return float(np.nansum(self.ap50_per_class)) / len(self.ap50_per_class)
+    def images(self) -> tuple[LabelledImage, ...]:
+        """The pictures that were measured on."""
+        return self.data.splits[self.split]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON, which has no NaN."""
-        content = asdict(self)
-        content["ap50_per_class"] = list(self.ap50_per_class)
-        return {key: _or_none(value) for key, value in content.items()}
+        """For JSON."""
+        scores = self.scores.as_dict()
+        per_class = zip(self.data.classes, scores.pop("ap50_per_class"), scores.pop("counts_per_class"), strict=True)
+        del scores["loss"]  # not computed
+        return {
+            "network": self.network,
+            "weights": str(self.weights),
+            "weights_sha256": self.weights_sha256,
+            "data": str(self.data.root),
+            "data_hash": self.data_hash,
+            "split": self.split,
+            "images": len(self.images),
+            "width": self.width,
+            "height": self.height,
+            "resize": self.resize,
+            "device": self.device,
+            "seconds": self.seconds,
+            **scores,
+            "darknet_map": self.scores.darknet_map,
+            "counted_above": COUNTED,
+            "classes": [{"name": name, "ap50": ap, **counts} for name, ap, counts in per_class],
+        }
 
 
-def evaluate(
-    detector: Detector,
-    data: ImageTensors,
-    classes: Sequence[str],
-    batch: int = 32,
-) -> Scores:
-    """Measure `detector` on `data`; its mode and gradients are left as found."""
-    detections, loss = _run(detector, data, batch, SCORE_THRESHOLD, NMS_THRESHOLD)
-    return score(detections, data.sources, len(classes), loss)
+@dataclass(frozen=True)
+class _Subject:
+    """A detector before its weights are loaded, and what belongs to it. classes: their names, where known."""
+
+    name: str
+    detector: Detector
+    weights: Path | KnownWeights
+    resize: str
+    classes: tuple[str, ...] | None = None
 
 
-def score(
-    detections: Sequence[Detections],
-    truths: Sequence["LabelledImage"],
-    class_count: int,
-    loss: float = float("nan"),
-) -> Scores:
-    """Compare what was found on every picture with its labels. loss: to be noted beside the rest."""
-    matched = [_matches(detections, truths, index, 0.5) for index in range(class_count)]
-    per_class = [_class_ap(matches) for matches in matched]
-    known = [ap for ap in per_class if not np.isnan(ap)]
-    counts = tuple(_counts(matches, COUNTED) for matches in matched)
-    precision, recall = _precision_and_recall(counts)
-    coco = coco_scores(detections, truths, class_count)
-    return Scores(
-        ap50=float(np.mean(known)) if known else 0.0,
-        ap50_per_class=tuple(per_class),
-        counts_per_class=counts,
-        precision=precision,
-        recall=recall,
-        f1=2 * precision * recall / (precision + recall) if precision + recall else 0.0,
-        coco_map=coco.ap,
-        ap_small=coco.small,
-        ap_medium=coco.medium,
-        ap_large=coco.large,
-        loss=loss,
+def evaluate_network(
+    wish: Wish,
+    workspace: Workspace,
+    progress: Progress | None = None,
+    download_progress: BytesProgress | None = None,
+) -> Evaluated:
+    """Measure one network. Published weights are downloaded once everything else fits.
+
+    Raises:
+        UserError: something is not there, or does not belong together: numbers of classes, masks, resize mode, weights.
+    """
+    if (Path(wish.network) / "trial.json").is_file():
+        subject, data = _trial_and_data(wish, workspace)
+    else:
+        is_cfg = wish.network.endswith(".cfg") or wish.network in shipped_networks()
+        if not is_cfg and len(Path(wish.network).parts) > 1 and not wish.network.endswith(".pt"):
+            raise refuse(
+                wish.network, "no trial.json in it", "give a trial's folder, a .cfg, a .pt or a network's name"
+            )
+        data = _read_data(wish.data, wish.split)
+        subject = _darknet(wish) if is_cfg else _foreign(wish, len(data.classes))
+    _require_classes(subject, data)
+    weights = _weights_file(subject.weights, workspace, download_progress)
+    _load(subject.detector, weights)
+    detector = subject.detector.to("cuda" if torch.cuda.is_available() else "cpu")
+    begin = time.perf_counter()
+    found = _detect_all(detector, data.splits[wish.split], subject.resize, progress)
+    seconds = time.perf_counter() - begin
+    return Evaluated(
+        network=subject.name,
+        weights=weights,
+        weights_sha256=file_sha256(weights),
+        data=data,
+        data_hash=hash_curated_set(data.root, wish.split),
+        split=wish.split,
+        width=detector.width,
+        height=detector.height,
+        resize=subject.resize,
+        device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        seconds=seconds,
+        scores=score(found, data.splits[wish.split], len(data.classes)),
     )
 
 
-def detect(
-    detector: Detector,
-    data: ImageTensors,
-    batch: int = 32,
-    threshold: float = SCORE_THRESHOLD,
-    nms_threshold: float = NMS_THRESHOLD,
+def _darknet(wish: Wish) -> _Subject:
+    """A cfg as it is: its number of classes is that of the weights."""
+    cfg = network_cfg(wish.network)
+    if not any(section.kind == "yolo" for section in cfg.layers):
+        raise refuse(cfg.path, "has no [yolo] layer", "give the cfg of a detector, for example yolov3-tiny")
+    if wish.weights is None:
+        raise refuse(wish.network, "a cfg holds no weights", "give --weights with a file or a name of skylight weights")
+    known, weights = _known_and_file(wish.weights)
+    by_cfg = "letterbox" if cfg.net.integer("letter_box", 0) else "stretch"  # as AlexeyAB's Darknet reads it
+    resize: str = wish.resize or by_cfg
+    if known is not None:
+        cfg, resize = _fitting_known(known, cfg, wish), known.resize
+    elif wish.with_known_masks:
+        raise refuse(
+            "--known-masks", f"{weights} is none of the published files", "leave it out: the cfg's masks count"
+        )
+    return _Subject(wish.network, _sized(cfg, wish.size), weights, resize)
+
+
+def _foreign(wish: Wish, classes: int) -> _Subject:
+    """A network of another family, for as many classes as the set has; its checkpoint must have as many."""
+    if wish.with_known_masks:
+        raise refuse("--known-masks", f"{wish.network} has no masks", "leave it out; it is for a Darknet cfg")
+    weights = wish.weights or (wish.network if wish.network.endswith(".pt") else None)
+    architecture(wish.network, 32, classes)  # refuses unknown names
+    if weights is None:
+        raise refuse(wish.network, "a name holds no weights", "give --weights with a .safetensors or .pt file")
+    if wish.size is None:
+        raise refuse(wish.network, "has no input size of its own", "give --size, for example --size 416")
+    network = architecture(wish.network, _square(wish.size, wish.network), classes)
+    resize = wish.resize or ("letterbox" if weights.endswith(".pt") else "stretch")  # as Ultralytics trains
+    return _Subject(wish.network, network.build(), Path(weights), resize)
+
+
+def _trial_and_data(wish: Wish, workspace: Workspace) -> tuple[_Subject, CuratedSet]:
+    """A trial of ours, on the set that it was trained on unless another one is given."""
+    root = Path(wish.network)
+    is_darknet = (root / "network.cfg").is_file()
+    folder = TrialFolder(root, ".weights" if is_darknet else ".safetensors")
+    settings, result = folder.read()
+    if result is None and wish.weights is None:
+        raise refuse(root, "is not finished", "run skylight train on its experiment, or name a file by --weights")
+    if wish.resize not in (None, settings.resize):
+        remedy = "leave --resize out: the mode belongs to the weights"
+        raise refuse(root, f"was trained with resize {settings.resize}, not {wish.resize}", remedy)
+    if wish.with_known_masks:
+        raise refuse("--known-masks", f"{root} has the masks it was trained with", "leave it out")
+    if wish.data is not None:
+        data = _read_data(wish.data, wish.split)
+    else:
+        data = _training_set(settings, workspace, wish.split)
+    detector = _sized(read_cfg(folder.cfg), wish.size) if is_darknet else _trained_network(settings, wish.size)
+    weights = folder.best_weights if wish.weights is None else Path(wish.weights)
+    return _Subject(str(root), detector, weights, settings.resize, settings.classes), data
+
+
+def _trained_network(settings: TrialSettings, size: tuple[int, int] | None) -> Detector:
+    """The network of another family that a trial trained."""
+    side = settings.size if size is None else _square(size, settings.network)
+    return architecture(settings.network, side, len(settings.classes)).build()
+
+
+def _training_set(settings: TrialSettings, workspace: Workspace, split: str) -> CuratedSet:
+    """The set of a trial, as it was: it is looked for by its name under the workspace's data/ and root."""
+    for folder in (workspace.data / settings.data, workspace.root / settings.data):
+        if folder.is_dir():
+            if hash_curated_set(folder) != settings.data_hash:
+                remedy = f"give --data {folder} to measure on it all the same"
+                raise refuse(folder, f"is not the set that {settings.trial} was trained on", remedy)
+            return _read_data(folder, split)
+    found = f"the set {settings.data} that it was trained on is not under {workspace.root}"
+    raise refuse(settings.trial, found, "give --data or --root")
+
+
+def _read_data(folder: Path | None, split: str) -> CuratedSet:
+    if folder is None:
+        raise refuse("--data", "not given", "name a curated set or a YOLO folder with data.yaml")
+    data = read_curated_set(folder, only=split)
+    if not any(len(image.boxes) for image in data.splits[split]):
+        raise refuse(folder, f"no box in {split}", "choose another --split, or label its photos")
+    return data
+
+
+def _known_and_file(weights: str) -> tuple[KnownWeights | None, Path | KnownWeights]:
+    """Published weights by their name, or by what is in the file; and the file, or what is to be downloaded."""
+    path = Path(weights)
+    if not path.is_file():
+        if len(path.parts) > 1:
+            raise refuse(path, "no such file", "give the path of a .weights file or a name of skylight weights")
+        known = known_weights(weights)
+        return known, known
+    return recognised(path), path
+
+
+def _fitting_known(known: KnownWeights, cfg: Cfg, wish: Wish) -> Cfg:
+    """The cfg for published weights; what they were not trained with is refused."""
+    if known.masks is None:
+        raise refuse(known.name, "holds no [yolo] heads", "give weights of a whole detector, as yolov3-tiny")
+    classes = _cfg_classes(cfg)
+    if classes != known.classes:
+        remedy = f"use the cfg {known.network}"
+        raise refuse(cfg.path, f"has {classes} classes where {known.name} was trained on {known.classes}", remedy)
+    if wish.resize not in (None, known.resize):
+        remedy = f"write --resize {known.resize}, or leave it out"
+        raise refuse(f"--resize {wish.resize}", f"{known.name} was trained with {known.resize}", remedy)
+    if wish.with_known_masks:
+        return with_known_masks(known, cfg)
+    try:
+        require_masks(known, cfg)
+    except UserError as error:
+        raise UserError(f"{error}, or add --known-masks") from None
+    return cfg
+
+
+def _cfg_classes(cfg: Cfg) -> int:
+    counts = {section.integer("classes", 20) for section in cfg.layers if section.kind == "yolo"}
+    if len(counts) > 1:
+        raise refuse(cfg.path, f"its [yolo] sections have {sorted(counts)} classes", "give all the same number")
+    return counts.pop()
+
+
+def _sized(cfg: Cfg, size: tuple[int, int] | None) -> DarknetDetector:
+    _cfg_classes(cfg)
+    net = {} if size is None else {"width": str(size[0]), "height": str(size[1])}
+    return DarknetDetector(DarknetNetwork(with_options(cfg, {}, net)))
+
+
+def _square(size: tuple[int, int], network: str) -> int:
+    if size[0] != size[1]:
+        raise refuse(f"--size {size[0]}x{size[1]}", f"{network} takes square pictures", f"give --size {max(size)}")
+    return size[0]
+
+
+def _require_classes(subject: _Subject, data: CuratedSet) -> None:
+    """Refuse a head for other classes than the labels are of."""
+    path = subject.weights
+    has = subject.detector.classes
+    if isinstance(path, Path) and path.is_file():
+        has = subject.detector.classes_in(path) or has
+    if has != len(data.classes):
+        remedy = (
+            f"give a set whose data.yaml names the same {has} classes in the same order, or train on this one first"
+        )
+        raise refuse(subject.name, f"its head has {has} classes, and {data.root} has {len(data.classes)}", remedy)
+    names = subject.classes
+    if names is not None and names != data.classes and sorted(names) == sorted(data.classes):
+        found = f"was trained with the classes {', '.join(names)}, and {data.root} has them in another order"
+        raise refuse(subject.name, found, "put the names in data.yaml and the labels in that order")
+
+
+def _weights_file(weights: Path | KnownWeights, workspace: Workspace, progress: BytesProgress | None) -> Path:
+    return fetch_known(weights, workspace.weights, progress) if isinstance(weights, KnownWeights) else weights
+
+
+def _load(detector: Detector, path: Path) -> None:
+    """Load the weights of every layer."""
+    missing = sorted(set(detector.weighted_layers) - set(detector.load(path)))
+    if missing:
+        raise refuse(path, f"holds no layer from {missing[0]} on", "give the weights of the whole network")
+
+
+def _detect_all(
+    detector: Detector, images: Sequence[LabelledImage], resize: str, progress: Progress | None
 ) -> list[Detections]:
-    """Detections of every picture, through the same decode and NMS that fly."""
-    return _run(detector, data, batch, threshold, nms_threshold, with_loss=False)[0]
-
-
-@torch.no_grad()
-def _run(
-    detector: Detector,
-    data: ImageTensors,
-    batch: int,
-    threshold: float,
-    nms_threshold: float,
-    with_loss: bool = True,
-) -> tuple[list[Detections], float]:
-    """Detections of every picture, and the mean loss per picture; NaN without it."""
-    was_training = detector.training
-    detector.eval()
-    device = next(detector.parameters()).device
+    """Detections of every picture; few pictures are in memory at a time."""
     found: list[Detections] = []
-    loss = 0.0
-    for start in range(0, len(data), batch):
-        part = slice(start, start + batch)
-        images = (data.images[part].to(device, torch.float32) / 255).contiguous(memory_format=torch.channels_last)
-        losses: dict[str, torch.Tensor] = {}
-        if with_loss:
-            boxes, scores, losses = detector.predict_with_losses(images, data.truth[part].to(device))
-        else:
-            boxes, scores = detector.predict(images)
-        loss += float(sum(losses.values(), torch.zeros(()))) * len(images) if losses else float("nan")
-        rows = zip(boxes.float().cpu().numpy(), scores.float().cpu().numpy(), data.placements[part], strict=True)
-        for one_boxes, one_scores, placement in rows:
-            found.append(detections_from_network(one_boxes, one_scores, threshold, nms_threshold, placement))
-    detector.train(was_training)
-    return found, loss / len(data)
-
-
-def average_precision(
-    detections: Sequence[Detections], truths: Sequence["LabelledImage"], class_count: int, threshold: float = 0.5
-) -> list[float]:
-    """AP per class as detector.c validate_detector_map: area under the precision envelope.
-
-    A detection is right if the label of its class that it overlaps most, by more than `threshold`, was not found by a
-    better detection before.
-
-    Returns:
-        One number from 0 to 1 per class; NaN for a class without labels.
-    """
-    return [_class_ap(_matches(detections, truths, index, threshold)) for index in range(class_count)]
-
-
-def precision_and_recall(
-    detections: Sequence[Detections], truths: Sequence["LabelledImage"], class_count: int, score: float = COUNTED
-) -> tuple[float, float]:
-    """Precision and recall of the detections above `score` at IoU 0.5, all classes together (validate_detector_map).
-
-    Precision of no detections is 0.
-    """
-    matched = (_matches(detections, truths, index, 0.5) for index in range(class_count))
-    return _precision_and_recall([_counts(matches, score) for matches in matched])
-
-
-def _precision_and_recall(counts: Sequence[Counts]) -> tuple[float, float]:
-    right, found, labels = (sum(getattr(count, key) for count in counts) for key in ("right", "found", "labels"))
-    return right / found if found else 0.0, right / labels if labels else 0.0
-
-
-@dataclass(frozen=True)
-class _Matches:
-    """Detections of one class, best first: scores, whether each is right; and how many labels there are."""
-
-    scores: np.ndarray
-    is_right: np.ndarray
-    labels: int
-
-
-def _counts(matched: _Matches, above: float) -> Counts:
-    is_counted = matched.scores > above
-    return Counts(matched.labels, int(is_counted.sum()), int(matched.is_right[is_counted].sum()))
-
-
-def _class_ap(matched: _Matches) -> float:
-    if not matched.labels:
-        return float("nan")
-    right = np.cumsum(matched.is_right)
-    precision = right / np.arange(1, len(right) + 1)
-    envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    return float((envelope * np.diff(right, prepend=0)).sum() / matched.labels)
-
-
-def _matches(
-    detections: Sequence[Detections], truths: Sequence["LabelledImage"], index: int, threshold: float
-) -> _Matches:
-    scores: list[np.ndarray] = [np.zeros(0)]
-    matches: list[np.ndarray] = [np.zeros(0, np.int64)]
-    label_count = 0
-    for found, truth in zip(detections, truths, strict=True):
-        labels = truth.boxes[truth.classes == index]
-        chosen = found.classes == index
-        overlap = iou(found.boxes[chosen], labels)
-        match = np.full(int(chosen.sum()), -1)
-        if len(labels):
-            best = overlap.argmax(axis=1)
-            match = np.where(overlap[np.arange(len(best)), best] > threshold, best + label_count, -1)
-        scores.append(found.scores[chosen])
-        matches.append(match)
-        label_count += len(labels)
-    sorted_scores = np.concatenate(scores)
-    order = np.argsort(-sorted_scores, kind="stable")
-    match = np.concatenate(matches)[order]
-    # The best detection of each label is right, further ones of the same label are wrong.
-    is_right = np.zeros(len(match), bool)
-    labels_found, first = np.unique(match, return_index=True)
-    is_right[first[labels_found >= 0]] = True
-    return _Matches(sorted_scores[order], is_right, label_count)
-
-
-def coco_scores(detections: Sequence[Detections], truths: Sequence["LabelledImage"], class_count: int) -> Coco:
-    """COCO's figures by faster-coco-eval; 0 without any label or detection."""
-    from faster_coco_eval import COCO, COCOeval_faster
-
-    nan = float("nan")
-    images = [{"id": i, "width": truth.width, "height": truth.height} for i, truth in enumerate(truths)]
-    labels = [
-        _coco_row(image, box, cls) | {"iscrowd": 0}
-        for image, truth in enumerate(truths)
-        for box, cls in zip(truth.boxes, truth.classes, strict=True)
-    ]
-    results = [
-        _coco_row(image, box, cls) | {"score": float(score)}
-        for image, found in enumerate(detections)
-        for box, score, cls in zip(*found, strict=True)
-    ]
-    if not labels or not results:
-        return Coco(0.0, nan, nan, nan)
-    numbered = [row | {"id": number} for number, row in enumerate(labels, 1)]
-    categories = [{"id": index, "name": str(index)} for index in range(class_count)]
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth_set = COCO({"images": images, "annotations": numbered, "categories": categories})
-        run = COCOeval_faster(truth_set, truth_set.loadRes(results), "bbox")
-        run.evaluate()
-        run.accumulate()
-        run.summarize()
-    ap, small, medium, large = (float(run.stats[place]) for place in (0, 3, 4, 5))
-    return Coco(max(0.0, ap), *(value if value >= 0 else nan for value in (small, medium, large)))
-
-
-def _coco_row(image: int, box: np.ndarray, cls: int) -> dict[str, object]:
-    left, top, right, bottom = (float(value) for value in box)
-    area = (right - left) * (bottom - top)
-    box_xywh = [left, top, right - left, bottom - top]
-    return {"image_id": image, "category_id": int(cls), "bbox": box_xywh, "area": area}
-
-
-def _or_none(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_or_none(entry) for entry in value]
-    return None if isinstance(value, float) and np.isnan(value) else value
+    for start in range(0, len(images), _PICTURES_AT_ONCE):
+        part = load_images(images[start : start + _PICTURES_AT_ONCE], detector.width, detector.height, resize)
+        found += detect(detector, part, _PICTURES_AT_ONCE)
+        if progress:
+            progress(len(found), len(images))
+    return found

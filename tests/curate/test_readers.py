@@ -1,4 +1,4 @@
-"""Readers of other formats: against FiftyOne's importers, which share no code with them, and on bad input."""
+"""Readers of other formats: against FiftyOne's importers, which share no code with them."""
 
 import ast
 import csv
@@ -6,8 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import numpy as np
 import pytest
 from drawn_source import draw_photo
 from PIL import Image
+from written_source import BOXES, DRAWN, NAMES, SIZE, WRITERS, Boxes, Scene, change, write_all, write_wheat
 
 from pipeline.curate.annotations import FLAGS, Annotations, joined
 from pipeline.curate.readers import OPTIONS, read_source
@@ -22,29 +21,8 @@ from pipeline.curate.readers.common import only_options
 from pipeline.curate.recipe import read_recipe
 from pipeline.errors import UserError
 
-Boxes = list[tuple[str, int, int, int, int]]
-SIZE = (320, 200)
-# Boxes in whole pixels, which every format can say exactly, by photo; the last photo has none.
-BOXES: dict[str, Boxes] = {
-    "a": [("Car", 10, 20, 110, 90), ("Cyclist", 200, 40, 240, 160)],
-    "b": [("Pedestrian", 0, 0, 320, 200)],
-    "c": [("Car", 300, 150, 320, 200), ("Car", 5, 5, 25, 25), ("Pedestrian", 50, 60, 70, 110)],
-    "d": [],
-}
-NAMES = ("Car", "Cyclist", "Pedestrian")
 DATASETS = Path(__file__).resolve().parents[2] / "datasets"
 
-
-@dataclass(frozen=True)
-class Scene:
-    """What a writer writes: boxes by photo, the size of each photo, and the photo, drawn where there is none."""
-
-    boxes: Mapping[str, Boxes]
-    sizes: Mapping[str, tuple[int, int]]
-    photos: Mapping[str, Path]
-
-
-DRAWN = Scene(BOXES, dict.fromkeys(BOXES, SIZE), {})
 
 FIFTYONE_READS = """
 import json, sys
@@ -75,95 +53,6 @@ json.dump(found, open(out, "w"))
 """
 
 
-def _photos(folder: Path, scene: Scene) -> None:
-    folder.mkdir(parents=True)
-    for seed, (name, size) in enumerate(scene.sizes.items()):
-        if name in scene.photos:
-            (folder / f"{name}.jpg").symlink_to(scene.photos[name])
-        else:
-            draw_photo(folder / f"{name}.jpg", seed, size)
-
-
-def _write_coco(root: Path, scene: Scene = DRAWN) -> None:
-    _photos(root / "images", scene)
-    images = [
-        {"id": 7 + place, "file_name": f"{name}.jpg", "width": width, "height": height}
-        for place, (name, (width, height)) in enumerate(scene.sizes.items())
-    ]
-    annotations = [
-        {
-            "id": 1000 * place + number,
-            "image_id": 7 + place,
-            "category_id": 3 * NAMES.index(label) + 1,
-            "bbox": [x1, y1, x2 - x1, y2 - y1],
-            "area": (x2 - x1) * (y2 - y1),
-            "iscrowd": int(label == "Cyclist"),
-        }
-        for place, name in enumerate(scene.sizes)
-        for number, (label, x1, y1, x2, y2) in enumerate(scene.boxes[name])
-    ]
-    categories = [{"id": 3 * place + 1, "name": name} for place, name in enumerate(NAMES)]
-    content = {"images": images, "annotations": annotations, "categories": categories}
-    (root / "annotations.json").write_text(json.dumps(content))
-
-
-def _write_voc(root: Path, scene: Scene = DRAWN) -> None:
-    _photos(root / "JPEGImages", scene)
-    (root / "Annotations").mkdir()
-    for name, (width, height) in scene.sizes.items():
-        objects = "".join(
-            f"<object><name>{label}</name><truncated>{int(label == 'Car')}</truncated><difficult>1</difficult>"
-            f"<bndbox><xmin>{x1 + 1}</xmin><ymin>{y1 + 1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object>"
-            for label, x1, y1, x2, y2 in scene.boxes[name]
-        )
-        size = f"<size><width>{width}</width><height>{height}</height><depth>3</depth></size>"
-        text = f"<annotation><filename>{name}.jpg</filename>{size}{objects}</annotation>"
-        (root / "Annotations" / f"{name}.xml").write_text(text)
-
-
-def _write_kitti(root: Path, scene: Scene = DRAWN) -> None:
-    _photos(root / "training" / "image_2", scene)
-    (root / "training" / "label_2").mkdir()
-    for name, boxes in scene.boxes.items():
-        rows = "".join(
-            f"{label} {0.5 if label == 'Car' else 0.15} {NAMES.index(label) + 1} 0 {x1} {y1} {x2} {y2} 1 1 1 1 1 1 0\n"
-            for label, x1, y1, x2, y2 in boxes
-        )
-        (root / "training" / "label_2" / f"{name}.txt").write_text(rows)
-
-
-def _write_yolo(root: Path, scene: Scene = DRAWN) -> None:
-    _photos(root / "images", scene)
-    (root / "labels").mkdir()
-    for name, (width, height) in scene.sizes.items():
-        rows = "".join(
-            f"{NAMES.index(label)} {(x1 + x2) / 2 / width:.9f} {(y1 + y2) / 2 / height:.9f} "
-            f"{(x2 - x1) / width:.9f} {(y2 - y1) / height:.9f}\n"
-            for label, x1, y1, x2, y2 in scene.boxes[name]
-        )
-        if rows:
-            (root / "labels" / f"{name}.txt").write_text(rows)
-    (root / "data.yaml").write_text(f"train: images\nnames: [{', '.join(NAMES)}]\n")
-
-
-WRITERS: dict[str, Callable[..., None]] = {
-    "coco": _write_coco,
-    "voc": _write_voc,
-    "kitti": _write_kitti,
-    "yolo": _write_yolo,
-}
-
-
-def _write_wheat(root: Path) -> None:
-    _photos(root / "train", DRAWN)
-    lines = [
-        f'{name},{SIZE[0]},{SIZE[1]},"[{x1}.0, {y1}.0, {x2 - x1}.0, {y2 - y1}.0]",lab_{name}'
-        for name, boxes in BOXES.items()
-        for _, x1, y1, x2, y2 in boxes
-    ]
-    (root / "train.csv").write_text("image_id,width,height,bbox,source\n" + "\n".join(lines) + "\n")
-
-
 def _boxes(annotations: Annotations) -> list[list[Any]]:
     """Rows of image id, class and left, top, width, height as fractions, sorted."""
     rows = zip(annotations.image, annotations.label, annotations.boxes, strict=True)
@@ -175,14 +64,7 @@ def _boxes(annotations: Annotations) -> list[list[Any]]:
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return _write_all(tmp_path_factory.mktemp("sources"), DRAWN)
-
-
-def _write_all(root: Path, scene: Scene) -> Path:
-    for name, write in WRITERS.items():
-        (root / name).mkdir()
-        write(root / name, scene)
-    return root
+    return write_all(tmp_path_factory.mktemp("sources"), DRAWN)
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +92,7 @@ def real(street: Scene, shared_data: Path, tmp_path_factory: pytest.TempPathFact
         (root / "window" / "yolo" / name).symlink_to(shared_data / "wpi_window" / name)
     (root / "window" / "yolo" / "data.yaml").write_text("train: images\nnames: [Window]\n")
     (root / "street").mkdir()
-    _write_all(root / "street", street)
+    write_all(root / "street", street)
     return root
 
 
@@ -300,7 +182,7 @@ def test_flags_are_kept_and_what_a_format_does_not_say_is_unknown(sources: Path)
 
 
 def test_dont_care_regions_are_group_boxes_of_their_own_class(tmp_path: Path) -> None:
-    _write_kitti(tmp_path)
+    WRITERS["kitti"](tmp_path)
     label = tmp_path / "training" / "label_2" / "d.txt"
     label.write_text("DontCare -1 -1 -10 1 2 30 40 -1 -1 -1 -1000 -1000 -1000 -10\n")
     found = read_source("kitti", tmp_path, {})
@@ -345,7 +227,7 @@ def test_own_photos_with_yolo_labels(shared_data: Path) -> None:
 
 
 def test_a_list_of_classes_counts_before_the_option_and_has_no_gaps(tmp_path: Path) -> None:
-    _write_yolo(tmp_path)
+    WRITERS["yolo"](tmp_path)
     (tmp_path / "data.yaml").unlink()
     (tmp_path / "classes.txt").write_text("\n".join(NAMES) + "\n\n")
     assert read_source("yolo", tmp_path, {"classes": "A,B,C"}).class_names == NAMES
@@ -359,9 +241,9 @@ def test_a_list_of_classes_counts_before_the_option_and_has_no_gaps(tmp_path: Pa
 
 
 def test_box_over_the_edge_by_less_than_a_pixel_is_clipped_and_one_without_area_stays(tmp_path: Path) -> None:
-    _write_coco(tmp_path)
-    _change("annotations.json", '"bbox": [10, 20, 100, 70]', '"bbox": [-0.5, 20, 321.2, 70]')(tmp_path)
-    _change("annotations.json", '"bbox": [200, 40, 40, 120]', '"bbox": [200, 40, 0, 0]')(tmp_path)
+    WRITERS["coco"](tmp_path)
+    change("annotations.json", '"bbox": [10, 20, 100, 70]', '"bbox": [-0.5, 20, 321.2, 70]')(tmp_path)
+    change("annotations.json", '"bbox": [200, 40, 40, 120]', '"bbox": [200, 40, 0, 0]')(tmp_path)
     found = read_source("coco", tmp_path, {})
     np.testing.assert_allclose(found.boxes[0], [0, 0.1, 1, 0.45])
     np.testing.assert_allclose(found.boxes[1], [0.625, 0.2, 0.625, 0.2])
@@ -379,8 +261,8 @@ def test_photo_turned_against_the_size_in_the_file_is_refused(tmp_path: Path, na
 
 
 def test_voc_without_a_size_goes_by_the_photo(tmp_path: Path) -> None:
-    _write_voc(tmp_path)
-    _change("Annotations/a.xml", "<width>320</width><height>200</height>", "<width>0</width><height>0</height>")(
+    WRITERS["voc"](tmp_path)
+    change("Annotations/a.xml", "<width>320</width><height>200</height>", "<width>0</width><height>0</height>")(
         tmp_path
     )
     assert len(read_source("voc", tmp_path, {}).row) == 6
@@ -388,7 +270,7 @@ def test_voc_without_a_size_goes_by_the_photo(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
 def test_document_type_is_refused_in_any_encoding_before_its_entities_grow(tmp_path: Path, encoding: str) -> None:
-    _write_voc(tmp_path)
+    WRITERS["voc"](tmp_path)
     entities = "".join(f'<!ENTITY e{n + 1} "{f"&e{n};" * 10}">' for n in range(9))
     text = f'<?xml version="1.0" encoding="{encoding}"?><!DOCTYPE a [<!ENTITY e0 "x">{entities}]><annotation>&e9;'
     (tmp_path / "Annotations" / "a.xml").write_bytes(f"{text}</annotation>".encode(encoding))
@@ -405,7 +287,7 @@ def test_options_of_the_shipped_recipes_are_those_of_their_format(path: Path) ->
 
 def test_sources_are_joined_by_the_names_of_their_classes(sources: Path, tmp_path: Path) -> None:
     (tmp_path / "wheat").mkdir()
-    _write_wheat(tmp_path / "wheat")
+    write_wheat(tmp_path / "wheat")
     one, other = read_source("coco", sources / "coco", {}), read_source("wheat", tmp_path / "wheat", {})
     with pytest.raises(UserError, match=r"image a: in .*annotations\.json and in .*train\.csv"):
         joined([one, other])
@@ -421,112 +303,3 @@ def test_sources_are_joined_by_the_names_of_their_classes(sources: Path, tmp_pat
     assert [row for row in _boxes(both) if row[1] != "wheat_head"] == _boxes(one)
     assert len(both.row) == 12
     assert [both.files[file].name for file in both.file] == ["annotations.json"] * 6 + ["train.csv"] * 6
-
-
-def _change(path: str, old: str, new: str) -> Callable[[Path], None]:
-    def change(root: Path) -> None:
-        text = (root / path).read_text()
-        assert old in text
-        (root / path).write_text(text.replace(old, new, 1))
-
-    return change
-
-
-def _write(path: str, content: bytes) -> Callable[[Path], None]:
-    def write(root: Path) -> None:
-        (root / path).write_bytes(content)
-
-    return write
-
-
-def _class_names(content: bytes) -> Callable[[Path], None]:
-    def write(root: Path) -> None:
-        (root / "data.yaml").unlink()
-        (root / "classes.txt").write_bytes(content)
-
-    return write
-
-
-def _remove(path: str) -> Callable[[Path], None]:
-    return lambda root: (root / path).unlink()
-
-
-BAD: list[tuple[str, Callable[[Path], None], str]] = [
-    ("coco", _change("annotations.json", '"bbox": [10, 20, 100', '"bbox": [10, 20, -100'), r"entry 1: a box -100 wide"),
-    ("coco", _change("annotations.json", '"bbox": [10, 20', '"bbox": [NaN, 20'), r"entry 1: box nan"),
-    ("coco", _change("annotations.json", '"bbox": [10, 20, 100, 70]', '"bbox": [10]'), r"entry 1: bbox \[10\]"),
-    ("coco", _change("annotations.json", '"bbox": [10, 20', '"bbox": [230, 20'), r"entry 1: .*outside the photo"),
-    ("coco", _change("annotations.json", '"image_id": 7', '"image_id": 99'), r"entry 1: image_id 99"),
-    ("coco", _change("annotations.json", '"category_id": 1', '"category_id": 2'), r"entry 1: category_id 2"),
-    ("coco", _change("annotations.json", '"id": 8', '"id": 7'), r"images, entry 2: id 7 a second time"),
-    (
-        "coco",
-        _change("annotations.json", '"a.jpg"', '"../a.jpg"'),
-        r"images, entry 1: file_name '\.\./a\.jpg'; it must lie below",
-    ),
-    ("coco", _change("annotations.json", '"width": 320', '"width": 200'), r"images, entry 1: 200 x 200, but"),
-    ("coco", _change("annotations.json", '"categories"', '"cats"'), r"annotations\.json: no list categories"),
-    ("coco", _change("annotations.json", "]}", ""), r"annotations\.json: no JSON"),
-    ("coco", _remove("annotations.json"), r"annotations\.json: no such file"),
-    ("coco", _remove("images/a.jpg"), r"entry 1: file_name 'a\.jpg', and no such photo"),
-    ("coco", _change("annotations.json", '"id": 1,', '"id": 0,'), r"annotations, entry 2: id 0 a second time"),
-    ("coco", _change("annotations.json", '"iscrowd": 0', '"iscrowd": 7'), r"entry 1: iscrowd 7"),
-    ("coco", _change("annotations.json", '"id": 7', '"id": null'), r"images, entry 1: id None"),
-    ("coco", _change("annotations.json", '"bbox": [10', f'"bbox": [1{"0" * 400}'), r"entry 1: bbox \[1000"),
-    ("coco", _change("annotations.json", '"a.jpg"', f'"{"a" * 5000}"'), r"images, entry 1: file_name 'aaa"),
-    ("coco", _change("annotations.json", '"images": [', '"images": [], "x": ['), r"json: an empty list images"),
-    ("coco", _write("annotations.json", b"[" * 200_000), r"annotations\.json: brackets"),
-    ("voc", _change("Annotations/a.xml", "</annotation>", ""), r"a\.xml: no XML"),
-    ("voc", _write("Annotations/a.xml", b'<?xml version="1.0" encoding="x"?><annotation/>'), r"a\.xml: no XML"),
-    ("voc", _write("Annotations/a.xml", b"<html/>"), r"a\.xml: the element 'html'"),
-    ("voc", _change("Annotations/a.xml", "<truncated>1", "<truncated>yes"), r"a\.xml: object 1: truncated 'yes'"),
-    ("voc", _change("Annotations/a.xml", "<name>Car", "<name> "), r"a\.xml: an object with an empty name"),
-    ("voc", _change("Annotations/a.xml", "<width>320", "<width>640"), r"a\.xml: size '640 x 200'"),
-    ("voc", _change("Annotations/a.xml", "<annotation>", "<!DOCTYPE a><annotation>"), r"a\.xml: a document type"),
-    ("voc", _change("Annotations/a.xml", "<xmin>11", "<xmin>x"), r"a\.xml: object 1: bndbox"),
-    ("voc", _change("Annotations/a.xml", "<xmin>11", "<xmin>300"), r"a\.xml: object 1: a box -"),
-    ("voc", _change("Annotations/a.xml", "<name>Car</name>", ""), r"a\.xml: an object without name"),
-    ("voc", _change("Annotations/a.xml", "a.jpg", "../a.jpg"), r"a\.xml: filename '\.\./a\.jpg'; it must lie below"),
-    ("voc", _remove("JPEGImages/a.jpg"), r"a\.xml: filename 'a\.jpg', and no such photo"),
-    ("kitti", _change("training/label_2/a.txt", " 1 1 0\n", "\n"), r"a\.txt line 1: 13 words|a\.txt line 1: 12 words"),
-    ("kitti", _change("training/label_2/a.txt", "Car", "Auto"), r"a\.txt line 1: class 'Auto'"),
-    ("kitti", _change("training/label_2/a.txt", " 10 20 ", " ten 20 "), r"a\.txt line 1: found"),
-    ("kitti", _remove("training/image_2/a.jpg"), r"a\.txt: no photo a"),
-    ("kitti", _change("training/label_2/a.txt", "0.5 1 ", "0.5 inf "), r"a\.txt line 1: occluded inf"),
-    ("kitti", _change("training/label_2/a.txt", "0.5 1 ", "nan 1 "), r"a\.txt line 1: truncated nan"),
-    ("kitti", _change("training/label_2/a.txt", " 10 20 ", " nan 20 "), r"a\.txt line 1: box nan"),
-    ("yolo", _class_names(b"\xff\xfe\x00"), r"classes\.txt: not UTF-8 text"),
-    ("yolo", _class_names(b"Car\n\nPedestrian\n"), r"classes\.txt line 2: an empty line"),
-    ("yolo", _class_names(b"Car\nCar\nPedestrian\n"), r"classes\.txt line 2: .Car. a second time"),
-    ("yolo", _change("labels/a.txt", "\n1 ", "\n9 "), r"a\.txt line 2: class 9"),
-    ("yolo", _change("data.yaml", "names", "nams"), r"data\.yaml: names: found None"),
-    ("wheat", _change("train.csv", "[10.0", "[ten"), r"train\.csv line 2: bbox"),
-    ("wheat", _change("train.csv", "[10.0", "[" * 100_000), r"train\.csv line 2: bbox"),
-    ("wheat", _change("train.csv", "[10.0", "[1" + "0" * 200_000), r"train\.csv line 2: no row of a CSV file"),
-    ("wheat", _change("train.csv", "a,320", "zz,320"), r"train\.csv line 2: image_id 'zz'"),
-    ("wheat", _change("train.csv", "a,320", "a,321"), r"train\.csv line 2: 321 x 200"),
-    ("wheat", _change("train.csv", "bbox,source", "source"), r"train\.csv line 1: no column bbox"),
-    ("wheat", _change("train.csv", ",lab_a", ""), r"train\.csv line 2: another number of values"),
-    ("wheat", _remove("train.csv"), r"train\.csv: no such file"),
-]
-
-
-@pytest.mark.parametrize(("name", "spoil", "message"), BAD, ids=[f"{place}-{row[0]}" for place, row in enumerate(BAD)])
-def test_bad_input_is_one_line_that_names_file_and_place(
-    tmp_path: Path, name: str, spoil: Callable[[Path], None], message: str
-) -> None:
-    (WRITERS | {"wheat": _write_wheat})[name](tmp_path)
-    read_source(name, tmp_path, {})
-    spoil(tmp_path)
-    with pytest.raises(UserError, match=message) as caught:
-        read_source(name, tmp_path, {})
-    assert "\n" not in str(caught.value)
-    assert len(str(caught.value)) < 600
-
-
-@pytest.mark.parametrize("name", list(OPTIONS))
-def test_unknown_options_and_missing_folders_are_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UserError, match=f"source.options: colour: no option of the format {name}"):
-        read_source(name, tmp_path, {"colour": "red"})
-    with pytest.raises(UserError, match="no such folder"):
-        read_source(name, tmp_path / "none", {})
