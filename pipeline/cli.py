@@ -16,7 +16,7 @@ from pipeline.errors import UserError, refuse
 from pipeline.interrupt import Interrupted
 
 if TYPE_CHECKING:
-    from pipeline.train.evaluation import Resize
+    from pipeline.train.evaluate import Resize
 
 __all__ = ["app", "main"]
 
@@ -214,7 +214,7 @@ def evaluate(
     from pipeline.progress import Bars
     from pipeline.report.evaluated import evaluation_text
     from pipeline.steps import evaluate_with_bars
-    from pipeline.train.evaluation import Wish
+    from pipeline.train.evaluate import Wish
     from pipeline.workspace import Workspace
 
     wish = Wish(

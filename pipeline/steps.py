@@ -26,7 +26,7 @@ from pipeline.progress import Bars
 from pipeline.report.plots import plot_ap
 from pipeline.report.table import Arm, arms_of_stage, curves_text, table_text
 from pipeline.train.cluster import Places, run_trials_on_ray
-from pipeline.train.evaluation import Evaluated, Wish, evaluate_network
+from pipeline.train.evaluate import Evaluated, Wish, evaluate_network
 from pipeline.train.loop import Step
 from pipeline.train.processes import Processes
 from pipeline.train.stages import PlannedTrial, plan_trials, require_current

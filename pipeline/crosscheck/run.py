@@ -25,7 +25,7 @@ from pipeline.experiment import Experiment
 from pipeline.files import new_file, write_bytes
 from pipeline.interrupt import Interrupted, StopRequest
 from pipeline.train.dataset import load_images
-from pipeline.train.evaluate import detect
+from pipeline.train.metrics import detect
 from pipeline.train.stages import PlannedTrial, plan_trials
 from pipeline.train.sweep import run_trials
 from pipeline.workspace import Workspace

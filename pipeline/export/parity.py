@@ -15,7 +15,7 @@ from pipeline.darknet import DarknetNetwork
 from pipeline.errors import refuse
 from pipeline.networks.darknet import DarknetDetector
 from pipeline.train.dataset import ImageTensors
-from pipeline.train.evaluate import NMS_THRESHOLD, SCORE_THRESHOLD, average_precision, detect
+from pipeline.train.metrics import NMS_THRESHOLD, SCORE_THRESHOLD, average_precision, detect
 
 __all__ = ["LIMITS", "Parity", "check_parity"]
 

@@ -1,8 +1,8 @@
 """What an evaluation found, for a terminal."""
 
 from pipeline.report.columns import ruled
-from pipeline.train.evaluate import COUNTED
-from pipeline.train.evaluation import Evaluated
+from pipeline.train.evaluate import Evaluated
+from pipeline.train.metrics import COUNTED
 
 __all__ = ["evaluation_text"]
 

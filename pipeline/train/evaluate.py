@@ -1,7 +1,7 @@
 """One network with its weights, measured on one split of a set, as `darknet detector map` does: what goes with what.
 
 Finds the network, its weights, its input size and resize mode, refuses what does not belong together, and runs it.
-How good is judged in `evaluate.py`. Knows nothing of training but the folder that a trial leaves.
+How good is judged in `metrics.py`. Knows nothing of training but the folder that a trial leaves.
 """
 
 import time
@@ -29,7 +29,7 @@ from pipeline.networks.darknet import DarknetDetector
 from pipeline.networks.detector import Detector
 from pipeline.networks.families import architecture
 from pipeline.train.dataset import load_images
-from pipeline.train.evaluate import COUNTED, Scores, detect, score
+from pipeline.train.metrics import COUNTED, Scores, detect, score
 from pipeline.train.trial import TrialFolder, TrialSettings
 from pipeline.workspace import Workspace
 
@@ -207,8 +207,7 @@ def _foreign(wish: Wish, classes: int) -> _Subject:
 def _trial_and_data(wish: Wish, workspace: Workspace) -> tuple[_Subject, CuratedSet]:
     """A trial of ours, on the set that it was trained on unless another one is given."""
     root = Path(wish.network)
-    is_darknet = (root / "network.cfg").is_file()
-    folder = TrialFolder(root, ".weights" if is_darknet else ".safetensors")
+    folder = TrialFolder.existing(root)
     settings, result = folder.read()
     if result is None and wish.weights is None:
         raise refuse(root, "is not finished", "run skylight train on its experiment, or name a file by --weights")
@@ -221,6 +220,7 @@ def _trial_and_data(wish: Wish, workspace: Workspace) -> tuple[_Subject, Curated
         data = _read_data(wish.data, wish.split)
     else:
         data = _training_set(settings, workspace, wish.split)
+    is_darknet = folder.cfg.is_file()
     detector = _sized(read_cfg(folder.cfg), wish.size) if is_darknet else _trained_network(settings, wish.size)
     weights = folder.best_weights if wish.weights is None else Path(wish.weights)
     return _Subject(str(root), detector, weights, settings.resize, settings.classes), data

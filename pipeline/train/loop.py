@@ -5,12 +5,10 @@ about other trials, nor which family its network is of.
 """
 
 import gc
-import json
-import pickle
 import platform
 import time
 from collections.abc import Callable, Collection
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,18 +17,18 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import refuse
-from pipeline.files import file_sha256, locked_folder, new_file
+from pipeline.files import locked_folder
 from pipeline.interrupt import Interrupted, StopQuestion
 from pipeline.networks.detector import Detector
 from pipeline.train.cache import open_cache
+from pipeline.train.checkpoints import Checkpoints
 from pipeline.train.curves import diagnose
 from pipeline.train.dataset import ImageTensors
-from pipeline.train.evaluate import evaluate
 from pipeline.train.feed import Feed
 from pipeline.train.graph import Captured
 from pipeline.train.memory import keep_freed_memory, refuse_lack_of_memory
+from pipeline.train.metrics import evaluate
 from pipeline.train.processes import Processes
-from pipeline.train.records import Recorders
 from pipeline.train.schedule import Schedule, learning_rate
 from pipeline.train.state import State
 from pipeline.train.trial import Evaluation, TrialFolder, TrialResult, TrialSettings
@@ -105,30 +103,13 @@ def train_trial(
         if runtime.processes.any(finished is not None):  # by another process, since it was looked at
             return finished
         try:
-            return _train(folder, settings, detector, trained, train, val, stop, runtime, on_step)
+            with closing(_Trainer(folder, settings, detector, train, val, runtime)) as trainer:
+                trainer.resume()
+                trainer.run(stop, on_step)
+                return trainer.finish(trained) if is_first else None
         except RuntimeError as error:
             refuse_lack_of_memory(error, settings.batch, settings.subdivisions)
             raise
-
-
-def _train(
-    folder: TrialFolder,
-    settings: TrialSettings,
-    detector: Detector,
-    trained: Collection[int],
-    train: ImageTensors,
-    val: ImageTensors | None,
-    stop: StopQuestion,
-    runtime: Runtime,
-    on_step: Callable[[Step], None] | None,
-) -> TrialResult | None:
-    trainer = _Trainer(folder, settings, detector, train, val, runtime)
-    try:
-        trainer.resume()
-        trainer.run(stop, on_step)
-        return trainer.finish(trained) if runtime.processes.is_first else None
-    finally:
-        trainer.close()
 
 
 class _Trainer:
@@ -178,47 +159,22 @@ class _Trainer:
         self.learn = Captured(learn) if runtime.is_captured and self.device.type == "cuda" else learn
         self.state = State()
         self.pending: list[dict[str, Tensor]] = []  # losses that the device may not have computed yet
-        self.recorders = Recorders(folder, settings) if processes.is_first else None
-        self.saved_at = time.monotonic()
+        self.checkpoints = Checkpoints(folder, settings, detector, self.updater, self.average, processes.is_first)
 
     def close(self) -> None:
         """Let go of files, threads and the device's memory."""
         self.feed.close()
         if self.cache:
             self.cache.close()
-        if self.recorders:
-            self.recorders.close(is_finished=not self.folder.state.exists())
-        del self.learn, self.updater, self.cache  # they hold each other, and the pictures
+        self.checkpoints.close()
+        del self.learn, self.updater, self.cache, self.checkpoints  # they hold each other, and the pictures
         if self.device.type == "cuda":
             gc.collect()
             torch.cuda.empty_cache()
 
     def resume(self) -> None:
-        """Load the saved state, if there is one, and forget what was logged after it."""
-        is_first = self.runtime.processes.is_first
-        if is_first:
-            self.folder.remove_leftovers()
-            self.folder.write(self.settings, None)
-            self.detector.describe(self.folder.root)
-        if self.folder.state.exists():
-            self._load()
-        if is_first:
-            self.folder.require_best(self.state.best_sha256)
-            self.state.metrics_bytes = self.folder.cut_metrics(self.state.metrics_bytes, self.state.evaluations)
-        if self.recorders:
-            self.recorders.begin(self.state.iteration)
-
-    def _load(self) -> None:
-        try:
-            content = torch.load(self.folder.state, map_location="cpu", weights_only=True)
-            state = State(**content["state"])
-            self.detector.load_state_dict(content["network"])
-            self.updater.load_state_dict(content["optimizer"])
-            if self.average:
-                self.average.load_state_dict(content["average"])
-        except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, KeyError, TypeError, ValueError):
-            raise refuse(self.folder.state, "cannot be read", "remove it; the trial starts over") from None
-        self.state = state
+        """Go on where the saved state stands, if there is one."""
+        self.state = self.checkpoints.load()
 
     def run(self, stop: StopQuestion, on_step: Callable[[Step], None] | None) -> None:
         """Iterate to the end, or until asked to stop."""
@@ -229,7 +185,7 @@ class _Trainer:
                 on_step(self._step())
             if processes.any(stop.is_set) and state.iteration < settings.iterations and not state.is_stopped_early:
                 self._drain()
-                self._save()
+                self.checkpoints.save(self.state)
                 raise Interrupted(
                     f"{self.folder.root}: kept up to iteration {state.iteration} of {settings.iterations}; "
                     "the same command goes on from there"
@@ -255,18 +211,19 @@ class _Trainer:
             self._drain()
         state.seconds += time.perf_counter() - started
         if is_logged:
-            self._log({"iteration": state.iteration, "loss": state.loss, **self._figures(rate)})
-        if is_kept:
-            self._keep(self.folder.checkpoint(state.iteration))
+            row = {"iteration": state.iteration, "loss": state.loss, **self._figures(rate)}
+            self.checkpoints.log(row, state)
+        if is_kept and self.runtime.processes.is_first:
+            self.checkpoints.write_numbered(state)
         if is_evaluated:
             self._evaluate()
         if is_evaluated or self._is_time_to_save(is_logged):
             self._drain()
-            self._save()
+            self.checkpoints.save(state)
 
     def _is_time_to_save(self, is_logged: bool) -> bool:
         """Several processes, whose clocks differ, agree about it; they do so when they talk to each other anyway."""
-        is_time = time.monotonic() - self.saved_at > _SAVE_EVERY
+        is_time = self.checkpoints.age > _SAVE_EVERY
         if self.runtime.processes.count == 1:
             return is_time
         return is_logged and self.runtime.processes.any(is_time)
@@ -316,21 +273,13 @@ class _Trainer:
             f"lower learning_rate or add burn_in, and remove {self.folder.root.name}; it holds the last checkpoint",
         )
 
-    def _require_finite(self) -> None:
-        """Refuse weights that are not numbers any more, though the loss that led there was one."""
-        for name, parameter in self.detector.named_parameters():
-            if parameter.requires_grad and not torch.isfinite(parameter).all():
-                remedy = f"lower learning_rate or add burn_in, and remove {self.folder.root.name}"
-                raise refuse(self.folder.root, f"{name} is not finite after iteration {self.state.iteration}", remedy)
-
     def _evaluate(self) -> None:
         """Measure, keep the weights, and see whether it is enough; the first process does it for all."""
         state, settings = self.state, self.settings
         if self.runtime.processes.is_first:
-            self._require_finite()
-            with self.average.applied() if self.average else nullcontext():
+            with self.checkpoints.measured_weights(state):
                 self._measure()
-                self.detector.save(self.folder.last_weights, state.iteration * settings.batch)
+                self.checkpoints.write_last(state)
         is_last, rule = state.iteration == settings.iterations, settings.stop_early
         is_enough = not is_last and rule is not None and state.has_levelled_off(rule, settings.best_by)
         state.is_stopped_early = self.runtime.processes.any(is_enough)
@@ -338,7 +287,7 @@ class _Trainer:
     def _measure(self) -> None:
         state, settings = self.state, self.settings
         if self.val is None:
-            self._save_best()
+            self.checkpoints.write_best(state)
             return
         scores = evaluate(self.detector, self.val, settings.classes)
         row = Evaluation(
@@ -353,48 +302,12 @@ class _Trainer:
             train_loss=state.loss,
             loss=scores.as_dict()["loss"],
         )
-        self._log({"evaluation": asdict(row), "scores": scores.as_dict()})
+        self.checkpoints.log({"evaluation": asdict(row), "scores": scores.as_dict()}, state)
         state.evaluations.append(asdict(row))
         figure = getattr(scores, settings.best_by)
         if figure > state.best:
             state.best, state.best_ap50 = figure, scores.ap50
-            self._save_best()
-
-    def _save_best(self) -> None:
-        self.detector.save(self.folder.best_weights, self.state.iteration * self.settings.batch)
-        self.state.best_iteration = self.state.iteration
-        self.state.best_sha256 = file_sha256(self.folder.best_weights)
-
-    def _keep(self, path: Path) -> None:
-        if self.runtime.processes.is_first:
-            self._require_finite()
-            path.parent.mkdir(exist_ok=True)
-            with self.average.applied() if self.average else nullcontext():
-                self.detector.save(path, self.state.iteration * self.settings.batch)
-
-    def _log(self, row: dict[str, Any]) -> None:
-        if self.recorders is None:
-            return
-        line = (json.dumps(row) + "\n").encode()
-        with self.folder.metrics.open("ab") as file:
-            file.write(line)
-        self.state.metrics_bytes += len(line)
-        self.recorders.record(row)
-
-    def _save(self) -> None:
-        """Save the state, complete or not at all; what it speaks of is on the disk before it."""
-        if self.runtime.processes.is_first:
-            self._require_finite()
-            self.folder.sync_metrics()
-            content = {
-                "network": self.detector.state_dict(),
-                "optimizer": self.updater.state_dict(),
-                "average": self.average.state_dict() if self.average else None,
-                "state": asdict(self.state),
-            }
-            with new_file(self.folder.state) as part:
-                torch.save(content, part)
-        self.saved_at = time.monotonic()
+            self.checkpoints.write_best(state)
 
     def _step(self) -> Step:
         """What there is to show now."""

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COUNTED",
+    "NMS_THRESHOLD",
+    "SCORE_THRESHOLD",
     "Coco",
     "Counts",
     "Scores",

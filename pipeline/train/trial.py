@@ -120,6 +120,12 @@ class TrialFolder:
     root: Path
     suffix: str = ".weights"
 
+    @classmethod
+    def existing(cls, root: Path) -> "TrialFolder":
+        """The folder of a trial of either kind: with a network.cfg, or of another family."""
+        folder = cls(root)
+        return folder if folder.cfg.is_file() else cls(root, ".safetensors")
+
     @property
     def is_begun(self) -> bool:
         """Whether a trial lies here of which something was kept."""

@@ -24,7 +24,7 @@ from pipeline.interrupt import stop_on_signals
 from pipeline.progress import Bars
 from pipeline.steps import curation_inputs
 from pipeline.train.dataset import load_images
-from pipeline.train.evaluate import evaluate
+from pipeline.train.metrics import evaluate
 from pipeline.train.stages import plan_trials
 from pipeline.train.sweep import run_trials
 from pipeline.workspace import Workspace

@@ -25,10 +25,10 @@ from pipeline.errors import UserError
 from pipeline.files import file_sha256
 from pipeline.networks.darknet import DarknetDetector
 from pipeline.networks.families import architecture
-from pipeline.train import evaluation as module
+from pipeline.train import evaluate as module
 from pipeline.train.dataset import load_images
-from pipeline.train.evaluate import Counts, evaluate, score
-from pipeline.train.evaluation import Evaluated, Wish, evaluate_network
+from pipeline.train.evaluate import Evaluated, Wish, evaluate_network
+from pipeline.train.metrics import Counts, evaluate, score
 from pipeline.train.trial import TrialFolder
 from pipeline.workspace import Workspace
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from deploy.frame import Detections
 from deploy.nms import iou
 from pipeline.curated import LabelledImage
-from pipeline.train.evaluate import average_precision, coco_scores
+from pipeline.train.metrics import average_precision, coco_scores
 
 
 def _truth(boxes, classes=None):
