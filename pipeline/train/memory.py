@@ -28,7 +28,7 @@ def available_memory() -> int:
 def keep_freed_memory() -> None:
     """Let this process keep the memory that it frees, instead of asking Linux for the same pages at every iteration.
 
-    By itself glibc returns large blocks at once; on a processor that costs a sixth of an iteration of Tiny-YOLOv3. Does
+    By itself glibc returns large blocks at once, and every iteration waits for them to be mapped and zeroed anew. Does
     nothing with other C libraries.
     """
     with contextlib.suppress(AttributeError, OSError):

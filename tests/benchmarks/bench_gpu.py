@@ -4,11 +4,13 @@
 
 Needs torch, numpy, OpenCV and pydantic alone. Pictures are noise with boxes drawn on it: their content changes no
 speed, and AP is not measured here. Everything is measured after a warm-up of the same shape, and steps run both one by
-one and as a CUDA graph. Ultralytics' trainer runs beside it where it is installed.
+one and as a CUDA graph. Where Ultralytics is installed, its own trainer runs on the same pictures after that.
 """
 
 import argparse
+import importlib.util
 import json
+import os
 import platform
 import sys
 import tempfile
@@ -16,9 +18,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import cv2
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from measure import run_measured
 
 from pipeline.darknet import DarknetNetwork, adapted, network_cfg
 from pipeline.experiment import Augment
@@ -30,6 +35,7 @@ from pipeline.train.processes import this_process
 from pipeline.train.schedule import view_count
 from pipeline.train.trial import TrialFolder, TrialSettings
 
+HERE = Path(__file__).resolve().parent
 SIZE, FREEZES, STARTS = 416, (0, 13, 20), 3
 
 
@@ -40,7 +46,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=300)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--size", type=int, default=SIZE)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "gpu.json")
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "gpu.json")
     options = parser.parse_args()
     data = _draw(options.pictures, options.size)
     results: dict[str, Any] = {}
@@ -53,7 +59,7 @@ def main() -> None:
                 raise
             results[name] = {"error": " ".join(str(error).split())[:300]}
         print(name, json.dumps(results[name]), flush=True)
-    results["ultralytics"] = _ultralytics()
+    results["ultralytics"] = _ultralytics(data, options)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor()
     machine = {"device": device, "torch": torch.__version__, "python": platform.python_version()}
     about = {key: getattr(options, key) for key in ("pictures", "iterations", "batch", "size")}
@@ -150,12 +156,34 @@ def _draw(count: int, size: int) -> ImageTensors:
     return ImageTensors(images, truth, (), ())
 
 
-def _ultralytics() -> dict[str, Any]:
-    try:
-        import ultralytics
-    except ImportError:
+def _ultralytics(data: ImageTensors, options: argparse.Namespace) -> dict[str, Any]:
+    """Their trainer on the same pictures, as JPEG files, which is what it reads."""
+    if importlib.util.find_spec("ultralytics") is None:
         return {"not measured": "ultralytics is not installed on this machine"}
-    return {"not measured": f"ultralytics {ultralytics.__version__} is there; run bench_training.py with its data"}
+    device, threads = "0" if torch.cuda.is_available() else "cpu", os.cpu_count() or 1
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as root:
+        yaml = _write_yolo(data, Path(root) / "set")
+        for freeze in FREEZES[:2]:
+            more = (options.iterations, threads, root, options.size, options.batch, device)
+            said = run_measured((HERE / "ultralytics_trainer.py").read_text(), [yaml, freeze, *more]).said
+            speed = round(said["images"] / said["seconds"], 1)
+            found[f"freeze {freeze}"] = {"seconds": round(said["seconds"], 3), "images_per_second": speed}
+    return found
+
+
+def _write_yolo(data: ImageTensors, root: Path) -> Path:
+    (root / "images").mkdir(parents=True)
+    (root / "labels").mkdir()
+    names = [f"{index:05d}" for index in range(len(data))]
+    for name, image, rows in zip(names, data.images, data.truth, strict=True):
+        cv2.imwrite(str(root / "images" / f"{name}.jpg"), image.permute(1, 2, 0).numpy())
+        labels = [row for row in rows.tolist() if row[2] > 0]
+        text = "".join(f"0 {cx:.6f} {cy:.6f} {width:.6f} {height:.6f}\n" for cx, cy, width, height, _ in labels)
+        (root / "labels" / f"{name}.txt").write_text(text)
+    (root / "train.txt").write_text("".join(f"./images/{name}.jpg\n" for name in names))
+    (root / "data.yaml").write_text(f"path: {root}\ntrain: train.txt\nval: train.txt\nnames: [window]\n")
+    return root / "data.yaml"
 
 
 if __name__ == "__main__":

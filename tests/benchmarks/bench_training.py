@@ -24,27 +24,7 @@ HERE = Path(__file__).resolve().parent
 RECIPE = HERE.parents[1] / "datasets" / "facades-arch.yaml"
 SIZE, BATCH, FREEZES = 224, 16, (0, 13, 20)
 
-THEIRS = """
-import json, os, sys, time
-os.environ["YOLO_CONFIG_DIR"] = os.environ["YOLO_OFFLINE"] = sys.argv[5]
-import torch
-import torch._dynamo
-import ultralytics.utils.torch_utils
-from ultralytics import YOLO, settings
-data, freeze, iterations, threads, out = sys.argv[1], *map(int, sys.argv[2:5]), sys.argv[5]
-settings.update({"tensorboard": False, "mlflow": False, "raytune": False})
-ultralytics.utils.torch_utils.NUM_THREADS = threads  # by themselves they take one less than there are cores
-torch.set_num_threads(threads)
-count = len(open(data.replace("data.yaml", "train.txt")).read().split())
-per_epoch = -(-count // 16)
-epochs = max(1, round(iterations / per_epoch))
-model = YOLO("yolov3-tiny.yaml", verbose=False)
-started = time.perf_counter()
-model.train(data=data, imgsz=224, batch=16, epochs=epochs, freeze=freeze or None, device="cpu", workers=threads,
-            val=False, plots=False, save=True, project=out, verbose=False, amp=False, pretrained=False)
-seconds = time.perf_counter() - started
-print(json.dumps({"seconds": seconds, "images": epochs * count, "threads": torch.get_num_threads()}))
-"""
+THEIRS = (HERE / "ultralytics_trainer.py").read_text()
 
 OURS = """
 import json, sys, time
@@ -88,7 +68,9 @@ def main() -> None:
     data = (summary.root / "data.yaml").resolve()
     results: dict[str, dict[str, Any]] = {}
     for freeze in FREEZES[:2]:
-        results[f"ultralytics, freeze {freeze}"] = _measure(THEIRS, data, freeze, options.theirs, options.threads)
+        results[f"ultralytics, freeze {freeze}"] = _measure(
+            THEIRS, data, freeze, options.theirs, options.threads, str(SIZE), str(BATCH), "cpu"
+        )
     for freeze in FREEZES:
         results[f"skylight, freeze {freeze}"] = _measure(
             OURS, data, freeze, options.iterations, options.threads, "auto", "kept"
