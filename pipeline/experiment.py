@@ -204,7 +204,7 @@ class Experiment(_Model):
             yolo26n, or the path of a .pt), or fasterrcnn_resnet50_fpn.
         size: width and height of the input, in pixels.
         subdivisions: a batch is run in as many parts, one after the other, where memory is short; batch norm sees a
-            part at a time, as in Darknet.
+            part at a time, as in Darknet. By default one, and more where the memory turns out to be too little.
         views: augmented views of each picture that are kept where layers are frozen; by default enough for the number
             of iterations. 0 makes a new one each time, and nothing can be kept.
         feature_cache_gib: what the features of frozen layers may take; by default a share of what is free.
@@ -225,7 +225,7 @@ class Experiment(_Model):
     batch_norm_momentum: Annotated[float, Field(gt=0, le=1)] = 0.1
     loss: Literal["alexeyab", "original"] = "alexeyab"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    subdivisions: Annotated[int, Field(ge=1)] = 1
+    subdivisions: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     views: Annotated[int, Field(ge=0)] | None = None
     feature_cache_gib: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -242,7 +242,7 @@ class Experiment(_Model):
             raise ValueError(
                 f"size={self.size} is no multiple of 32; the nearest is {max(32, round(self.size / 32) * 32)}"
             )
-        if self.batch % self.subdivisions:
+        if self.subdivisions != "auto" and self.batch % self.subdivisions:
             raise ValueError(f"batch={self.batch} cannot be cut into subdivisions={self.subdivisions} equal parts")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds is {list(self.seeds)}; give at least one, each once")

@@ -23,8 +23,6 @@ __all__ = ["FeatureCache", "open_cache"]
 
 Place = Literal["device", "memory", "disk"]
 
-_CHUNK = 32  # pictures that the frozen layers see at once
-
 
 class FeatureCache:
     """Features and boxes of every view of every picture; a view is computed when it is first asked for.
@@ -39,12 +37,13 @@ class FeatureCache:
         detector: Detector,
         feed: Feed,
         views: int,
+        at_once: int,
         place: Place,
         run: Callable[[Tensor], tuple[Tensor, ...]],
         folder: Path | None = None,
     ) -> None:
-        """run: the detector's trunk, in the precision that is trained in. folder: for files, with place `disk`."""
-        self._feed, self._run, self.place = feed, run, place
+        """at_once: most pictures that the frozen layers see at once. The rest as in `open_cache`."""
+        self._feed, self._run, self._at_once, self.place = feed, run, at_once, place
         self._device = next(detector.parameters()).device
         self._truth = torch.zeros(views, len(feed), feed.boxes, 5, device=self._device)
         self._filled: set[int] = set()
@@ -74,8 +73,8 @@ class FeatureCache:
         return tuple(map(_channels_first, features)), self._truth.flatten(0, 1)[there]
 
     def _fill(self, view: int) -> None:
-        for start in range(0, len(self._feed), _CHUNK):
-            images = torch.arange(start, min(start + _CHUNK, len(self._feed)))
+        for start in range(0, len(self._feed), self._at_once):
+            images = torch.arange(start, min(start + self._at_once, len(self._feed)))
             pixels, truth = self._feed.augmented(self._feed.raw(Batch(images, torch.full_like(images, view))))
             for stored, feature in zip(self._features, self._run(pixels), strict=True):
                 stored[view, start : start + len(images)] = _channels_last(feature).to(stored.device)
@@ -94,6 +93,7 @@ def open_cache(
     detector: Detector,
     feed: Feed,
     views: int,
+    at_once: int,
     run: Callable[[Tensor], tuple[Tensor, ...]],
     folder: Path | None,
     most: int | None = None,
@@ -102,21 +102,23 @@ def open_cache(
 ) -> FeatureCache | None:
     """A cache where the features of `views` views fit, or None: then the frozen layers run at every iteration.
 
-    folder: for files, where memory is short. most: bytes that it may take; by default a share of what is free, of the
-    device, of the memory or of the disk. host_share, device_share: of what is free, what this process may count on.
+    at_once: most pictures that the frozen layers see at once. run: the detector's trunk, in the precision that is
+    trained in. folder: for files, where memory is short. most: bytes that it may take; by default a share of what is
+    free, of the device, of the memory or of the disk. host_share, device_share: of what is free, what this process may
+    count on.
     """
     device = next(detector.parameters()).device
     size = _bytes(_shapes(detector, feed, run), views, len(feed))
     if most is not None and size > most:
         return None
     if device.type == "cuda" and size < FREE_SHARE * device_share * torch.cuda.mem_get_info(device)[0]:
-        return FeatureCache(detector, feed, views, "device", run)
+        return FeatureCache(detector, feed, views, at_once, "device", run)
     if size < FREE_SHARE * host_share * available_memory():
-        return FeatureCache(detector, feed, views, "memory", run)
+        return FeatureCache(detector, feed, views, at_once, "memory", run)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         if size < FREE_SHARE * host_share * shutil.disk_usage(folder).free:
-            return FeatureCache(detector, feed, views, "disk", run, folder)
+            return FeatureCache(detector, feed, views, at_once, "disk", run, folder)
     return None
 
 

@@ -20,7 +20,7 @@ from pipeline.files import file_sha256, new_file
 from pipeline.networks.detector import Detector
 from pipeline.train.records import Recorders
 from pipeline.train.state import State
-from pipeline.train.trial import TrialFolder, TrialSettings
+from pipeline.train.trial import TrialFolder, TrialResult, TrialSettings
 from pipeline.train.update import MovingAverage, Updater
 
 __all__ = ["Checkpoints"]
@@ -42,6 +42,7 @@ class Checkpoints:
         self._updater, self._average = updater, average
         self._recorders = Recorders(folder, settings) if is_first else None
         self._saved_at = time.monotonic()
+        self._is_finished = False
 
     @property
     def age(self) -> float:
@@ -140,7 +141,13 @@ class Checkpoints:
         state.metrics_bytes += len(line)
         self._recorders.record(row)
 
+    def finish(self, result: TrialResult) -> None:
+        """Write the result into trial.json; the state is not needed any more, its size is."""
+        self._folder.write(self._settings, result)
+        self._folder.state.unlink(missing_ok=True)
+        self._is_finished = True
+
     def close(self) -> None:
         """Write out what is pending."""
         if self._recorders:
-            self._recorders.close(is_finished=not self._folder.state.exists())
+            self._recorders.close(self._is_finished)

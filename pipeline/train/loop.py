@@ -48,7 +48,7 @@ class Runtime:
         processes: that train it together.
         features: folder for features of frozen layers that do not fit into memory; None to keep none on the disk.
         most_features: bytes that they may take; by default a share of what is free. 0 keeps none.
-        is_captured: run steps as a CUDA graph.
+        is_captured: run steps as a CUDA graph; the commands do not yet, the benchmark of GPUs does.
     """
 
     processes: Processes
@@ -137,6 +137,7 @@ class _Trainer:
                 detector,
                 self.feed,
                 settings.views,
+                settings.pictures_at_once,
                 self._trunk,
                 runtime.features,
                 runtime.most_features,
@@ -155,8 +156,8 @@ class _Trainer:
             processes.count,
         )
         self.average = MovingAverage(detector, settings.ema) if settings.ema else None
-        learn = self._learn_from_features if self.cache else self._learn_from_pictures
-        self.learn = Captured(learn) if runtime.is_captured and self.device.type == "cuda" else learn
+        is_captured = runtime.is_captured and self.device.type == "cuda"
+        self.learn = Captured(self._learn) if is_captured else self._learn
         self.state = State()
         self.pending: list[dict[str, Tensor]] = []  # losses that the device may not have computed yet
         self.checkpoints = Checkpoints(folder, settings, detector, self.updater, self.average, processes.is_first)
@@ -238,12 +239,13 @@ class _Trainer:
         is_last = iteration + 1 == self.settings.iterations or self.feed.is_resident
         return self.feed.raw(batch, None if is_last else self.schedule.batch(iteration + 1).part(own))
 
-    def _learn_from_features(self, *inputs: Tensor) -> dict[str, Tensor]:
-        return self.updater.learn(inputs[:-1], inputs[-1])
+    def _learn(self, *inputs: Tensor) -> dict[str, Tensor]:
+        return self.updater.learn(inputs, None if self.cache else self._prepare)
 
-    def _learn_from_pictures(self, *raw: Tensor) -> dict[str, Tensor]:
+    def _prepare(self, *raw: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Features and truth of one subdivision's pictures."""
         pixels, truth = self.feed.augmented(raw)  # type: ignore[arg-type]
-        return self.updater.learn(self._trunk(pixels), truth)
+        return self._trunk(pixels), truth
 
     def _trunk(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """The frozen layers, in the precision of training."""
@@ -289,7 +291,7 @@ class _Trainer:
         if self.val is None:
             self.checkpoints.write_best(state)
             return
-        scores = evaluate(self.detector, self.val, settings.classes)
+        scores = evaluate(self.detector, self.val, settings.classes, settings.pictures_at_once)
         row = Evaluation(
             iteration=state.iteration,
             seconds=state.seconds,
@@ -316,7 +318,7 @@ class _Trainer:
         return Step(state.iteration, state.loss, state.parts, state.images_per_second(self.settings.batch), ap50)
 
     def finish(self, trained: Collection[int]) -> TrialResult:
-        """Write the result into trial.json; the state is not needed any more, its size is."""
+        """Write the result."""
         now_trained = set(trained) | (set(self.detector.weighted_layers) - set(self.detector.frozen))
         curves = [(row["iteration"], row["train_loss"], row["loss"]) for row in self.state.evaluations]
         result = TrialResult(
@@ -340,8 +342,7 @@ class _Trainer:
                 "torch": torch.__version__,
             },
         )
-        self.folder.write(self.settings, result)
-        self.folder.state.unlink(missing_ok=True)
+        self.checkpoints.finish(result)
         return result
 
     def _figures(self, rate: float) -> dict[str, Any]:

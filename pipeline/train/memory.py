@@ -2,13 +2,21 @@
 
 import contextlib
 import ctypes
+import gc
 from pathlib import Path
 
 import torch
 
 from pipeline.errors import UserError, refuse
 
-__all__ = ["FREE_SHARE", "available_memory", "keep_freed_memory", "refuse_lack_of_memory"]
+__all__ = [
+    "FREE_SHARE",
+    "LackOfMemory",
+    "available_memory",
+    "keep_freed_memory",
+    "refuse_lack_of_memory",
+    "return_freed_memory",
+]
 
 # Of what is free on a device, in memory or on a disk, what pictures or features may take; the network needs the rest.
 FREE_SHARE = 0.4
@@ -37,12 +45,36 @@ def keep_freed_memory() -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
+def return_freed_memory() -> None:
+    """Give back what this process no longer needs, to Linux and to the GPU."""
+    gc.collect()
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+# What PyTorch and oneDNN say on a processor, where there is no class of error for it.
+_LACKS = ("can't allocate memory", "could not create a primitive")
+
+
+class LackOfMemory(UserError):  # noqa: N818 - named for what it is
+    """Too little memory for a batch. subdivisions: the next number of parts that it can be cut into, or None."""
+
+    def __init__(self, batch: int, before: int) -> None:
+        self.subdivisions = next((count for count in range(before + 1, batch + 1) if batch % count == 0), None)
+        remedy = f"set subdivisions: {self.subdivisions}" if self.subdivisions else "lower size"
+        found = f"batch {batch} in {before} subdivisions"
+        remedy = f"{remedy}, or a smaller batch or size; the last checkpoint is kept"
+        super().__init__(str(refuse("too little memory", found, remedy)))
+
+
 def refuse_lack_of_memory(error: RuntimeError, batch: int, subdivisions: int) -> None:
-    """Refuse where a device or the machine had too little memory for a batch; return for any other error."""
-    is_lack = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-    if isinstance(error, UserError) or not is_lack:
-        return
-    parts = next((count for count in range(subdivisions + 1, batch + 1) if batch % count == 0), None)
-    remedy = f"set subdivisions: {parts}" if parts else "lower size"
-    found = f"batch {batch} in {subdivisions} subdivisions"
-    raise refuse("too little memory", found, f"{remedy}, or a smaller batch or size; the last checkpoint is kept")
+    """Refuse where a device or the machine had too little memory for a batch; return for any other error.
+
+    Raises:
+        LackOfMemory: says what to lower.
+    """
+    is_lack = isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in _LACKS)
+    if is_lack and not isinstance(error, UserError):
+        raise LackOfMemory(batch, subdivisions)

@@ -111,9 +111,20 @@ def start_file(trial: PlannedTrial, workspace: Workspace) -> Path | None:
     return trial.after.folder.best_weights if trial.after else weights_file(trial.start, workspace.weights)
 
 
-def trial_settings(experiment: Experiment, trial: PlannedTrial, data: str, start: Path | None) -> TrialSettings:
-    """Everything that decides the trial's numbers. data: hash of its set. start: its weights, or None."""
+def trial_settings(
+    experiment: Experiment, trial: PlannedTrial, data: str, start: Path | None, subdivisions: int = 1
+) -> TrialSettings:
+    """Everything that decides the trial's numbers.
+
+    data: hash of its set. start: its weights, or None. subdivisions: where the experiment leaves them open, of a trial
+    that was not begun; one that was keeps its own.
+    """
     stage = trial.stage
+    begun = trial.folder.read()[0] if trial.folder.is_begun else None
+    if experiment.subdivisions != "auto":
+        subdivisions = experiment.subdivisions
+    elif begun is not None:
+        subdivisions = begun.subdivisions
     return TrialSettings(
         experiment=experiment.name,
         stage=stage.name,
@@ -133,7 +144,7 @@ def trial_settings(experiment: Experiment, trial: PlannedTrial, data: str, start
         iterations=stage.iterations,
         evaluate_at=stage.evaluation_points,
         batch=experiment.batch,
-        subdivisions=experiment.subdivisions,
+        subdivisions=subdivisions,
         learning_rate=stage.learning_rate or experiment.learning_rate,
         learning_rate_steps=stage.learning_rate_steps,
         momentum=experiment.momentum,
@@ -141,7 +152,7 @@ def trial_settings(experiment: Experiment, trial: PlannedTrial, data: str, start
         burn_in=experiment.burn_in,
         batch_norm_momentum=experiment.batch_norm_momentum,
         loss=experiment.loss,
-        precision=_precision(experiment.precision, trial),
+        precision=_precision(experiment.precision, trial.network, begun),
         augment=experiment.augment,
         views=_views(experiment, trial),
         ema=experiment.ema,
@@ -163,7 +174,7 @@ def _views(experiment: Experiment, trial: PlannedTrial) -> int:
     return min(experiment.views, rounds(trial.stage.iterations, experiment.batch, count))
 
 
-def _precision(choice: str, trial: PlannedTrial) -> Literal["float32", "bfloat16"]:
+def _precision(choice: str, network: Architecture, begun: TrialSettings | None) -> Literal["float32", "bfloat16"]:
     """bfloat16 where the GPU multiplies in it, or the processor does and the network is Darknet's.
 
     The losses of other families are not known to be sound in it on a processor. A trial that was begun keeps what was
@@ -172,9 +183,8 @@ def _precision(choice: str, trial: PlannedTrial) -> Literal["float32", "bfloat16
     import torch
 
     if choice == "auto":
-        if trial.folder.is_begun:
-            return trial.folder.read()[0].precision
-        network = trial.network
+        if begun is not None:
+            return begun.precision
         is_cuda = torch.cuda.is_available()
         is_fast = torch.cuda.is_bf16_supported(including_emulation=False) if is_cuda else _processor_has_bfloat16()
         return "bfloat16" if is_fast and (is_cuda or network.cfg is not None) else "float32"

@@ -1,6 +1,7 @@
 """The trials of an experiment, each trained once: one after the other in this process."""
 
 import itertools
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +14,10 @@ from pipeline.interrupt import Interrupted, StopQuestion
 from pipeline.networks.detector import Detector
 from pipeline.train.dataset import ImageTensors, load_images
 from pipeline.train.loop import Runtime, Step, train_trial
+from pipeline.train.memory import LackOfMemory, return_freed_memory
 from pipeline.train.processes import Processes, this_process
 from pipeline.train.stages import PlannedTrial, data_hash, start_file, trial_settings
-from pipeline.train.trial import TrialResult
+from pipeline.train.trial import TrialResult, TrialSettings
 from pipeline.workspace import Workspace
 
 __all__ = ["Trials", "first_of", "run_trials"]
@@ -48,10 +50,34 @@ class Trials:
         if root not in self._hashes:
             self._hashes[root] = data_hash(trial.data)
         start = self.processes.in_turn(lambda: start_file(trial, self.workspace))
-        settings = trial_settings(self.experiment, trial, self._hashes[root], start)
-        result = trial.folder.require_same(settings)
-        if result is not None:
-            return result
+        subdivisions = 1
+        while True:
+            settings = trial_settings(self.experiment, trial, self._hashes[root], start, subdivisions)
+            result = trial.folder.require_same(settings)
+            if result is not None:
+                return result
+            try:
+                return self._train(trial, settings, start, stop, on_step)
+            except LackOfMemory as error:
+                subdivisions = self._smaller_parts(trial, error)
+            return_freed_memory()  # what failed holds none any longer
+            print(f"{trial.name}: too little memory, next with {subdivisions} subdivisions", file=sys.stderr)
+
+    def _smaller_parts(self, trial: PlannedTrial, error: LackOfMemory) -> int:
+        """The number of subdivisions to try next; the error again where another number is not ours to choose."""
+        is_open = self.experiment.subdivisions == "auto" and not trial.folder.is_begun
+        if error.subdivisions is None or not is_open or self.processes.count > 1:  # the others have not met it
+            raise error
+        return error.subdivisions
+
+    def _train(
+        self,
+        trial: PlannedTrial,
+        settings: TrialSettings,
+        start: Path | None,
+        stop: StopQuestion,
+        on_step: OnStep | None,
+    ) -> TrialResult | None:
         train, val = self.processes.in_turn(lambda: self._pictures(trial, stop))
         limit = self.experiment.feature_cache_gib
         runtime = Runtime(self.processes, self.workspace.features, None if limit is None else round(limit * 2**30))
@@ -106,9 +132,10 @@ def run_trials(
             also a batch that cannot be dealt to the processes.
     """
     processes = processes or this_process()
-    parts = processes.count * experiment.subdivisions
+    subdivisions = 1 if experiment.subdivisions == "auto" else experiment.subdivisions
+    parts = processes.count * subdivisions
     if experiment.batch % parts:
-        found = f"cannot be dealt to {processes.count} processes with {experiment.subdivisions} subdivisions each"
+        found = f"cannot be dealt to {processes.count} processes with {subdivisions} subdivisions each"
         raise refuse(f"batch: {experiment.batch}", found, f"set a multiple of {parts}, or start fewer processes")
     trials = Trials(experiment, workspace, processes, on_decoded)
     refusals: dict[str, UserError] = {}

@@ -26,6 +26,9 @@ from pipeline.files import file_sha256, write_bytes, write_json
 __all__ = ["Evaluation", "TrialFolder", "TrialResult", "TrialSettings"]
 
 
+_MOST_AT_ONCE = 32  # pictures; more are no faster
+
+
 class TrialSettings(BaseModel):
     """Everything that decides a trial's numbers. Two trials of equal settings on one machine give equal weights."""
 
@@ -69,6 +72,11 @@ class TrialSettings(BaseModel):
     def trial(self) -> str:
         """Name of the trial's folder."""
         return f"{self.start}-f{self.freeze}-s{self.seed}"
+
+    @property
+    def pictures_at_once(self) -> int:
+        """How many go through the network where nothing is learned: no more than where something is."""
+        return min(_MOST_AT_ONCE, self.batch // self.subdivisions)
 
 
 @dataclass(frozen=True)

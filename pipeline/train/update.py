@@ -61,24 +61,35 @@ class Updater:
             else:
                 group["lr"] = rate
 
-    def learn(self, features: tuple[Tensor, ...], truth: Tensor) -> dict[str, Tensor]:
+    def learn(
+        self, inputs: tuple[Tensor, ...], prepare: Callable[..., tuple[tuple[Tensor, ...], Tensor]] | None = None
+    ) -> dict[str, Tensor]:
         """Learn from a batch at the rate that is set; returns the parts of its loss. Nothing waits for the device.
 
-        features: of `Detector.trunk`. truth: (batch, boxes, 5).
+        Args:
+            inputs: batch first: features of `Detector.trunk`, and last the truth, (batch, boxes, 5).
+            prepare: makes features and truth of one subdivision's part of the inputs, where they are not yet that.
         """
         self._detector.train()
         self._optimizer.zero_grad(set_to_none=True)
         total: dict[str, Tensor] = {}
         for chunk in range(self._subdivisions):
-            part = slice(chunk * len(truth) // self._subdivisions, (chunk + 1) * len(truth) // self._subdivisions)
+            part = _part(inputs, chunk, self._subdivisions)
+            features, truth = prepare(*part) if prepare else (part[:-1], part[-1])
             with autocast(self._device, self._precision):
-                losses = self._losses(tuple(feature[part] for feature in features), truth[part])
+                losses = self._losses(features, truth)
             (torch.stack(list(losses.values())).sum() / self._subdivisions).backward()
             for name, value in losses.items():
                 share = value.detach() / self._subdivisions
                 total[name] = total[name] + share if chunk else share
         self._optimizer.step()
         return total
+
+
+def _part(inputs: tuple[Tensor, ...], number: int, count: int) -> tuple[Tensor, ...]:
+    """One of `count` parts of a batch."""
+    size = len(inputs[0])
+    return tuple(value[number * size // count : (number + 1) * size // count] for value in inputs)
 
 
 class _Losses(nn.Module):

@@ -55,7 +55,7 @@ def test_features_and_boxes_are_those_of_the_frozen_layers_run_each_time(
         monkeypatch.setattr(module, "available_memory", lambda: 1000)  # as if there were no room
     seen: list[int] = []
     feed = _feed(options)
-    cache = open_cache(detector, feed, VIEWS, _counting(detector, seen), tmp_path)
+    cache = open_cache(detector, feed, VIEWS, 32, _counting(detector, seen), tmp_path)
     assert cache is not None
     assert cache.place == place
     assert bool(list(tmp_path.iterdir())) == (place == "disk")
@@ -78,10 +78,10 @@ def test_where_nothing_fits_nothing_is_kept(
     detector: DarknetDetector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     feed = _feed(Augment())
-    assert open_cache(detector, feed, VIEWS, detector.trunk, tmp_path, most=1000) is None
+    assert open_cache(detector, feed, VIEWS, 32, detector.trunk, tmp_path, most=1000) is None
     monkeypatch.setattr(module, "available_memory", lambda: 1000)
-    assert open_cache(detector, feed, VIEWS, detector.trunk, None) is None
-    assert open_cache(detector, feed, 10**9, detector.trunk, tmp_path) is None
+    assert open_cache(detector, feed, VIEWS, 32, detector.trunk, None) is None
+    assert open_cache(detector, feed, 10**9, 32, detector.trunk, tmp_path) is None
     assert not list(tmp_path.iterdir())
 
 
@@ -91,7 +91,7 @@ def test_the_order_in_which_views_are_asked_for_changes_nothing(detector: Darkne
     batches = [schedule.batch(iteration) for iteration in range(6)]
     found = []
     for order in (batches, batches[::-1]):
-        cache = open_cache(detector, _feed(Augment()), VIEWS, detector.trunk, None)
+        cache = open_cache(detector, _feed(Augment()), VIEWS, 32, detector.trunk, None)
         assert cache is not None
         rows = {id(batch): cache.get(batch) for batch in order}
         found.append([rows[id(batch)] for batch in batches])

@@ -153,19 +153,38 @@ def test_a_second_process_in_the_same_trial_is_refused(tmp_path: Path, skylight:
     assert skylight("train", file, "--root", tmp_path).returncode == 0
 
 
-def test_too_little_memory_is_one_line_that_says_what_to_lower(tmp_path: Path) -> None:
-    stages = [{"name": "first", "data": "squares", "iterations": 5}]
-    file = write_experiment(tmp_path, stages=stages, export=None, size=608, batch=96, precision="float32")
+def _train_in_little_memory(root: Path, gib: float, **changes: object) -> subprocess.CompletedProcess[str]:
+    """Train one iteration where a batch of 96 at once is too much, with so much memory beside the imported code."""
+    stages = [{"name": "first", "data": "squares", "iterations": 1}]
+    file = write_experiment(root, stages=stages, export=None, size=608, batch=96, precision="float32", **changes)
     code = (
         "import resource, sys, torch, pipeline.train.loop, pipeline.cli\n"
         "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
-        "resource.setrlimit(resource.RLIMIT_AS, (used + (3 << 29), used + (3 << 29)))\n"
+        f"resource.setrlimit(resource.RLIMIT_AS, (used + int({gib} * 2**30),) * 2)\n"
         "sys.argv = ['skylight', 'train', *sys.argv[1:]]\n"
         "pipeline.cli.main()\n"
     )
-    command = [sys.executable, "-c", code, str(file), "--root", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    command = [sys.executable, "-c", code, str(file), "--root", str(root)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+
+
+def test_too_little_memory_is_one_line_that_says_what_to_lower(tmp_path: Path) -> None:
+    done = _train_in_little_memory(tmp_path, 1.5, subdivisions=1)
     assert_refused(done, "too little memory", "batch 96 in 1 subdivisions", "set subdivisions: 2")
+
+
+def test_too_little_memory_is_met_with_subdivisions_where_their_number_is_open(tmp_path: Path) -> None:
+    done = _train_in_little_memory(tmp_path, 3.5)
+    assert done.returncode == 0, done.stderr
+    trial = tmp_path / "runs/small/first/scratch-f0-s0"
+    subdivisions = json.loads((trial / "trial.json").read_text())["settings"]["subdivisions"]
+    assert subdivisions > 1
+    said = [line for line in done.stderr.splitlines() if "too little memory" in line]
+    assert said[-1] == f"first/scratch-f0-s0: too little memory, next with {subdivisions} subdivisions"
+    assert [row["iteration"] for row in map(json.loads, (trial / "metrics.jsonl").open()) if "loss" in row] == [1]
+    again = _train_in_little_memory(tmp_path, 3.5)
+    assert again.returncode == 0
+    assert "too little memory" not in again.stderr
 
 
 def test_classes_of_another_number_need_to_be_told_where_the_head_begins(tmp_path: Path, skylight: Skylight) -> None:

@@ -27,7 +27,7 @@ def _step(detector: DarknetDetector, images: Tensor, truth: Tensor, **options: f
     settings = {"momentum": 0.9, "decay": 0.0005, "subdivisions": 1} | options
     updater = Updater(detector, "float32", settings["momentum"], settings["decay"], int(settings["subdivisions"]))
     updater.set_rate(0.01)
-    return updater.learn(detector.trunk(images), truth)
+    return updater.learn((*detector.trunk(images), truth))
 
 
 def test_subdivisions_of_equal_parts_change_the_weights_as_one_part_does() -> None:
@@ -82,7 +82,7 @@ def test_bfloat16_takes_nearly_the_same_step() -> None:
         before = detector.network.weighted(22).weight.clone()
         updater = Updater(detector, precision, 0.9, 0.0, 1)
         updater.set_rate(0.01)
-        updater.learn((images,), truth)
+        updater.learn((images, truth))
         steps[precision] = (detector.network.weighted(22).weight - before).flatten()
     similarity = torch.nn.functional.cosine_similarity(steps["float32"], steps["bfloat16"], dim=0).detach()
     assert similarity.item() > 0.99
