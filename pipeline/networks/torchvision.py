@@ -5,7 +5,9 @@ feature pyramid, 18 the head of the region proposals, 19 the box head, 20 the bo
 torchvision's resize: images arrive in the size of the input.
 """
 
+import pickle
 from collections import OrderedDict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import refuse
 from pipeline.networks.detector import Layer
-from pipeline.networks.foreign import ForeignDetector, as_training
+from pipeline.networks.foreign import Checkpoint, ForeignDetector, as_training
 
 __all__ = ["TorchvisionDetector", "faster_rcnn"]
 
@@ -133,6 +135,16 @@ class TorchvisionDetector(ForeignDetector):
             nn.utils.rnn.pad_sequence([row[1] for row in rows], batch_first=True),
         )
 
+    def _read(self, path: Path) -> Checkpoint:
+        """Of torchvision's own files the detector's .pth, and a ResNet-50 classifier's, which fills the body."""
+        if path.suffix != ".pth" or not path.is_file():
+            return super()._read(path)
+        tensors = _read_pth(path)
+        if "conv1.weight" in tensors:
+            tensors = {f"backbone.body.{key}": tensor for key, tensor in tensors.items() if not key.startswith("fc.")}
+        scores = tensors.get("roi_heads.box_predictor.cls_score.weight")
+        return Checkpoint(tensors, None if scores is None else len(scores) - 1)
+
     @property
     def _first(self) -> int:
         """Number of the first layer to run at every iteration, at most that of the feature pyramid."""
@@ -177,6 +189,18 @@ class TorchvisionDetector(ForeignDetector):
         labels = truth[..., 4].long() + 1
         is_box = (truth[..., 2:4] > 0).all(dim=2)
         return [{"boxes": boxes[image][chosen], "labels": labels[image][chosen]} for image, chosen in enumerate(is_box)]
+
+
+def _read_pth(path: Path) -> dict[str, Tensor]:
+    """The tensors of a state dict as torchvision publishes them; no code in the file is run."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise refuse(path, f"not readable ({reason})", "give an undamaged .pth file of torchvision") from None
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise refuse(path, "holds no tensors by name", "give a .pth file of torchvision, a state dict")
+    return content
 
 
 def _best_rows(boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:

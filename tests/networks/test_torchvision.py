@@ -9,6 +9,8 @@ from drawn_batch import changed_layers, drawn_batch, overlap, tensors_of, train_
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torchvision.models import resnet50
+from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
 from pipeline.errors import UserError
 from pipeline.networks.torchvision import TorchvisionDetector, faster_rcnn
@@ -216,6 +218,26 @@ def test_only_what_fits_is_loaded(detector: TorchvisionDetector, tmp_path: Path)
     save_file(tensors | {"roi_heads.box_head.fc7.bias": torch.full((1024,), torch.nan)}, path)
     assert f"layer {BOX_HEAD}" in refusal(path, detector)
     assert "22" in refusal(path, detector, layers=22)
+
+
+def test_files_of_torchvision_fill_what_they_are_of(detector: TorchvisionDetector, tmp_path: Path) -> None:
+    whole, body = tmp_path / "fasterrcnn_resnet50_fpn_coco.pth", tmp_path / "resnet50.pth"
+    published = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None).state_dict()  # of 90 classes, as on COCO
+    torch.save({key: tensor for key, tensor in published.items() if "num_batches" not in key}, whole)
+    line = refusal(whole, detector)
+    assert "90 classes" in line
+    assert "before 20" in line
+    assert detector.load(whole, layers=BOX_PREDICTOR) == tuple(range(20))
+    assert torch.equal(detector.network.rpn.head.cls_logits.weight, published["rpn.head.cls_logits.weight"])
+    classifier = resnet50(weights=None).state_dict()
+    torch.save(classifier, body)
+    assert "layer 17: holds no backbone.fpn" in refusal(body, detector)
+    assert detector.load(body, layers=17) == tuple(range(17))
+    assert torch.equal(detector.network.backbone.body.layer4[2].conv3.weight, classifier["layer4.2.conv3.weight"])
+    body.write_bytes(b"nonsense")
+    assert "resnet50.pth: not readable" in refusal(body, detector)
+    torch.save([1], body)
+    assert "no tensors by name" in refusal(body, detector)
 
 
 def test_a_size_that_torchvision_would_pad_is_refused() -> None:
