@@ -1,0 +1,53 @@
+"""The command `skylight`: one verb per stage. What a verb does lies in its package, loaded when it is called."""
+
+import os
+import signal
+import sys
+import time
+
+import typer
+
+from pipeline.cli import curate, detect, evaluate, export, train  # noqa: F401 - each adds its verbs
+from pipeline.cli.app import app
+from pipeline.errors import UserError
+from pipeline.interrupt import Interrupted
+
+__all__ = ["app", "main"]
+
+
+def main() -> None:
+    """Run the command line; what the user can put right is one line and exit status 2."""
+    # Threads that wait by spinning slow two trainings on the same cores to a quarter; alone it makes no difference.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is half-written is cleared away, as by Ctrl-C
+    try:
+        sys.exit(app(standalone_mode=False))
+    except typer.TyperException as error:
+        message = str(error) or getattr(error, "message", "")
+        if "\n" in message:  # called without a command: the help
+            print(message)
+            sys.exit(2)
+        _fail(f"{message}; see skylight --help", 2)
+    except UserError as error:
+        _let_first_speak()
+        _fail(str(error), 2)
+    except Interrupted as stopped:
+        _fail(f"stopped: {stopped}", 130)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("stopped at once; what was complete is kept", 130)
+    except BrokenPipeError:
+        sys.exit(1)
+    except OSError as error:  # a full disk, a folder that may not be written
+        _fail(f"{error.filename or 'file system'}: {error.strerror or error}; what was complete is kept", 2)
+
+
+def _let_first_speak() -> None:
+    """When one process fails torchrun ends the others: who is left after a while had something of its own to say."""
+    if os.environ.get("RANK", "0") != "0":
+        time.sleep(5)
+
+
+def _fail(message: str, status: int) -> None:
+    if status != 130 or os.environ.get("RANK", "0") == "0":  # of torchrun's processes the first tells of a stop
+        print(f"skylight: {message}", file=sys.stderr)
+    sys.exit(status)
