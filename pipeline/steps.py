@@ -39,6 +39,7 @@ __all__ = [
     "curate_sets",
     "curation_inputs",
     "curation_text",
+    "download_bar",
     "download_weights",
     "evaluate_with_bars",
     "export_best",
@@ -265,15 +266,17 @@ def evaluate_with_bars(wish: Wish, workspace: Workspace, bars: Bars) -> Evaluate
     def report(done: int, total: int) -> None:
         bars.show(f"evaluate {wish.network}", done, total)
 
-    return evaluate_network(wish, workspace, report, _download_bar(wish.weights or "", bars))
+    return evaluate_network(wish, workspace, report, download_bar(wish.weights or "", bars))
 
 
 def download_weights(name: str, folder: Path, bars: Bars) -> Path:
     """Get published weights to `folder`, with a bar of bytes, unless they are there; returns their path."""
-    return fetch_known(known_weights(name), folder, _download_bar(name, bars))
+    return fetch_known(known_weights(name), folder, download_bar(name, bars))
 
 
-def _download_bar(name: str, bars: Bars) -> Callable[[int, int | None], None]:
+def download_bar(name: str, bars: Bars) -> Callable[[int, int | None], None]:
+    """A report of a download as a bar of bytes."""
+
     def report(done: int, total: int | None) -> None:
         bars.show(f"download {name}, bytes", done, total or 0)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.darknet import DarknetNetwork, Header, load_weights, save_weights
-from pipeline.darknet.layers import Dropout, Route, Upsample
+from pipeline.darknet.layers import Convolutional, Dropout, Route, Shortcut, Upsample
 from pipeline.darknet.network import BatchNorm
 from pipeline.darknet.yolo import Flavour, cost, require_trainable
 from pipeline.files import write_text
@@ -56,6 +56,27 @@ class DarknetDetector(Detector):
     def network_layers(self) -> tuple[Layer, ...]:
         """The sections of the cfg after `[net]`."""
         return self._layers
+
+    @property
+    def backbone(self) -> int:
+        """The layers before the first 1x1 convolution of the coarsest grid that makes fewer channels, in no residual.
+
+        That is where the neck begins: 13 of Tiny-YOLOv3, 75 of YOLOv3.
+        """
+        spec = self.network.spec
+        coarsest = min(shape.height for shape in spec.shapes)
+        residual = {
+            inside
+            for index, layer in enumerate(spec.layers)
+            if isinstance(layer, Shortcut)
+            for inside in range(min(layer.sources) + 1, index + 1)
+        }
+        for index, layer in enumerate(spec.layers[1:], start=1):
+            before = spec.shapes[index - 1]
+            is_neck = isinstance(layer, Convolutional) and layer.size == 1 and layer.filters < before.channels
+            if is_neck and before.height == coarsest and index not in residual:
+                return index
+        return spec.yolo_layers[0] - 1 if spec.yolo_layers else len(spec.layers) - 1
 
     def require_trainable(self) -> None:
         """Refuse heads whose loss is not implemented."""

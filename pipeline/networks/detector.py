@@ -60,6 +60,11 @@ class Detector(nn.Module):
         """Numbers of the layers that have weights."""
         return tuple(layer.index for layer in self.network_layers if layer.has_weights)
 
+    @property
+    @abstractmethod
+    def backbone(self) -> int:
+        """How many layers, from 0, find features; those after it make boxes of them."""
+
     def freeze(self, layers: Collection[int]) -> None:
         """Freeze exactly these layers: no gradient, hence no decay, and batch norm stays in eval, statistics untouched.
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -57,6 +57,16 @@ class Architecture:
         from pipeline.networks.ultralytics import ultralytics_detector
 
         return ultralytics_detector(self.name, self.classes, self.size, with_weights=False)
+
+    @property
+    def first_head(self) -> int:
+        """Number of the first layer whose shape depends on the number of classes; new classes start there at random."""
+        cfg = adapted(self.cfg, self.size, self.size, self.classes + 1) if self.cfg else None
+        outlines = self.outline(), replace(self, classes=self.classes + 1, cfg=cfg).outline()
+        for ours, other in zip(*(outline.network_layers for outline in outlines), strict=True):
+            if [p.shape for p in ours.module.parameters()] != [p.shape for p in other.module.parameters()]:
+                return ours.index
+        raise AssertionError("a detector whose shape does not depend on its classes")
 
     def outline(self) -> Detector:
         """A detector whose layers can be asked for; its weights mean nothing."""

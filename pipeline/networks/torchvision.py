@@ -84,6 +84,11 @@ class TorchvisionDetector(ForeignDetector):
         return self._layers
 
     @property
+    def backbone(self) -> int:
+        """The stem and the bottlenecks."""
+        return len(self._blocks) + 1
+
+    @property
     def has_trunk(self) -> bool:
         """Whether the stem is frozen."""
         return self._first > 0

@@ -73,6 +73,7 @@ class UltralyticsDetector(ForeignDetector):
         if size < stride or size % stride:
             raise refuse(f"{name}: size", size, f"give a multiple of {stride}")
         self._blocks: list[Any] = list(network.model)
+        self._backbone = len(description["backbone"])
         head = self._blocks[-1]
         head.xyxy = True
         head.end2end = False  # see `predict`
@@ -87,6 +88,11 @@ class UltralyticsDetector(ForeignDetector):
     def network_layers(self) -> tuple[Layer, ...]:
         """Their blocks, head last."""
         return self._layers
+
+    @property
+    def backbone(self) -> int:
+        """What their description calls so."""
+        return self._backbone
 
     @property
     def has_trunk(self) -> bool:

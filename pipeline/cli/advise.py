@@ -1,0 +1,58 @@
+"""The verbs that say which start and how many frozen layers, before the sweep."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.app import Json, Root, app, resize_mode
+
+
+@app.command(
+    epilog="Examples: skylight plan data/facades-arch --start runs/facades/windows/scratch-f0-s0; "
+    "skylight plan data/facades-arch --start yolov3-tiny.conv.15 --size 224"
+)
+def plan(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="The target: curated set, or YOLO folder.")],
+    start: Annotated[
+        str, typer.Option(metavar="TRIAL|FILE|NAME", help="Trial, weights file, or a name of skylight weights.")
+    ],
+    network: Annotated[str, typer.Option(help="What a weights file is of.")] = "yolov3-tiny",
+    size: Annotated[int | None, typer.Option(help="Input in pixels; by default that of the trial, or 416.")] = None,
+    resize: Annotated[
+        str | None, typer.Option(metavar="stretch|letterbox", help="By default as the weights were trained.")
+    ] = None,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Of a training from scratch.")] = 0.001,
+    large: Annotated[int, typer.Option(min=1, help="Photos from which a target counts as large.")] = 1000,
+    similar: Annotated[float, typer.Option(min=0, max=1, help="Similarity from which it counts as similar.")] = 0.5,
+    root: Root = Path(),
+    as_json: Json = False,
+) -> None:
+    """Say which of the four classic cases of transfer this is, and what to freeze, by measurement and without training.
+
+    Small or large: photos in the train split. Similar or different: what the start's batch norm sees in them.
+    """
+    from pipeline.curated import read_curated_set
+    from pipeline.progress import Bars
+    from pipeline.report.plan import plan_text
+    from pipeline.score.plan import make_plan
+    from pipeline.score.start import read_start
+    from pipeline.steps import download_bar
+    from pipeline.workspace import Workspace
+
+    workspace = Workspace(root)
+    target = read_curated_set(data)
+    with Bars() as bars:
+        bar = download_bar(start, bars)
+        begun = read_start(start, network, size, resize_mode(resize), target.classes, workspace, bar)
+        made = make_plan(
+            target,
+            begun,
+            learning_rate,
+            large,
+            similar,
+            workspace.images,
+            lambda what, done, total: bars.show(f"read {what}", done, total, is_minor=True),
+        )
+    print(json.dumps(made.as_dict()) if as_json else plan_text(made))

@@ -1,0 +1,1 @@
+"""Which start, how many frozen layers, and how sure we are."""
