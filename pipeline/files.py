@@ -123,7 +123,7 @@ def _is_alive(process: int) -> bool:
     return True
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Write `content` to `path`, complete or not at all."""
     with new_file(path) as part:
         part.write_bytes(content)

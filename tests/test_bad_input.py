@@ -56,7 +56,7 @@ STAGE = {"name": "first", "data": "squares", "iterations": 5}
         ({"augment": {"jitter": 0.7}}, ("augment.jitter: found 0.7",)),
         ({"export": {"stage": "third", "name": "x"}}, ("export: stage third is unknown",)),
         ({"data": {"squares": {}}}, ("give either recipe",)),
-        ({"data": {"squares": {"path": "nowhere"}}}, ("nowhere", "is not there", "skylight curate")),
+        ({"data": {"squares": {"path": "nowhere"}}}, ("nowhere", "is not there", "correct its path")),
         (
             {"stages": [STAGE | {"starts": [{"name": "coco", "weights": "coco.weights"}]}], "export": None},
             ("coco.weights", "No such file"),

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import UserError, refuse
-from pipeline.files import new_file
+from pipeline.files import write_bytes
 from pipeline.networks.detector import Detector
 
 __all__ = ["Checkpoint", "ForeignDetector", "as_training"]
@@ -68,12 +68,11 @@ class ForeignDetector(Detector):
 
     def save(self, path: Path, seen: int) -> None:
         """Write every tensor of the network and what it was made for, complete or not at all."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in self.network.state_dict().items()}
         metadata = {"name": self.name, "classes": str(self.classes), "seen": str(seen)}
-        with new_file(path) as part:
-            save_file(tensors, part, metadata)
+        write_bytes(path, save(tensors, metadata))
 
     def classes_in(self, path: Path) -> int | None:
         """Number of classes of the head in a checkpoint; None where the file does not say."""

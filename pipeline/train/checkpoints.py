@@ -4,6 +4,7 @@ The first process writes, the others only read the state. Knows nothing about ho
 weights are.
 """
 
+import io
 import json
 import pickle
 import time
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 
 from pipeline.errors import refuse
-from pipeline.files import file_sha256, new_file
+from pipeline.files import file_sha256, write_bytes
 from pipeline.networks.detector import Detector
 from pipeline.train.records import Recorders
 from pipeline.train.state import State
@@ -89,8 +90,10 @@ class Checkpoints:
                 "average": self._average.state_dict() if self._average else None,
                 "state": asdict(state),
             }
-            with new_file(self._folder.state) as part:
-                torch.save(content, part)
+            buffer = io.BytesIO()  # PyTorch itself would tell of a full disk by an error of its own kind
+            torch.save(content, buffer)
+            write_bytes(self._folder.state, buffer.getbuffer())
+            self._folder.settle_best()
         self._saved_at = time.monotonic()
 
     @contextmanager
@@ -108,10 +111,10 @@ class Checkpoints:
         self._write(self._folder.last_weights, state)
 
     def write_best(self, state: State) -> None:
-        """Write the weights as the best so far, and note them in the state."""
-        self._write(self._folder.best_weights, state)
+        """Write the weights as the best so far, and note them in the state; they take their place when it is saved."""
+        self._write(self._folder.coming_best, state)
         state.best_iteration = state.iteration
-        state.best_sha256 = file_sha256(self._folder.best_weights)
+        state.best_sha256 = file_sha256(self._folder.coming_best)
 
     def write_numbered(self, state: State) -> None:
         """Write the weights into a file of their own."""
@@ -127,9 +130,8 @@ class Checkpoints:
         """Refuse weights that are not numbers any more, though the loss that led there was one."""
         for name, parameter in self._detector.named_parameters():
             if parameter.requires_grad and not torch.isfinite(parameter).all():
-                root = self._folder.root
-                remedy = f"lower learning_rate or add burn_in, and remove {root.name}"
-                raise refuse(root, f"{name} is not finite after iteration {state.iteration}", remedy)
+                remedy = f"lower learning_rate or add burn_in{self._folder.to_begin_anew}"
+                raise refuse(self._folder.root, f"{name} is not finite after iteration {state.iteration}", remedy)
 
     def log(self, row: dict[str, Any], state: State) -> None:
         """Add a line to metrics.jsonl, and send its figures where they are recorded too."""

@@ -155,7 +155,7 @@ class _Sweep:
                 self._waiting.clear()
                 ray.get(self._board.stop.remote())
         if self._refusals:
-            raise first_of([UserError(text) for text in self._refusals])
+            raise first_of([UserError(text) for text in self._refusals], len(self._plan) - len(self._done))
         if self._interruptions or len(self._done) < len(self._plan):
             raise Interrupted(_summary(self._interruptions, len(self._plan) - len(self._done)))
 

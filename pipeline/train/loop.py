@@ -108,7 +108,7 @@ def train_trial(
                 trainer.run(stop, on_step)
                 return trainer.finish(trained) if is_first else None
         except RuntimeError as error:
-            refuse_lack_of_memory(error, settings.batch, settings.subdivisions)
+            refuse_lack_of_memory(error, settings.batch, settings.subdivisions, folder.to_begin_anew)
             raise
 
 
@@ -272,7 +272,7 @@ class _Trainer:
         raise refuse(
             self.folder.root,
             f"the loss is {loss} at iteration {iteration + 1} (pictures {names}, ...)",
-            f"lower learning_rate or add burn_in, and remove {self.folder.root.name}; it holds the last checkpoint",
+            f"lower learning_rate or add burn_in{self.folder.to_begin_anew}",
         )
 
     def _evaluate(self) -> None:

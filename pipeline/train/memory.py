@@ -61,20 +61,21 @@ _LACKS = ("can't allocate memory", "could not create a primitive")
 class LackOfMemory(UserError):  # noqa: N818 - named for what it is
     """Too little memory for a batch. subdivisions: the next number of parts that it can be cut into, or None."""
 
-    def __init__(self, batch: int, before: int) -> None:
+    def __init__(self, batch: int, before: int, to_begin_anew: str) -> None:
         self.subdivisions = next((count for count in range(before + 1, batch + 1) if batch % count == 0), None)
-        remedy = f"set subdivisions: {self.subdivisions}" if self.subdivisions else "lower size"
-        found = f"batch {batch} in {before} subdivisions"
-        remedy = f"{remedy}, or a smaller batch or size; the last checkpoint is kept"
-        super().__init__(str(refuse("too little memory", found, remedy)))
+        more = f"subdivisions: {self.subdivisions}, or " if self.subdivisions else ""
+        remedy = f"set {more}a smaller batch or size{to_begin_anew}"
+        super().__init__(str(refuse("too little memory", f"batch {batch} in {before} subdivisions", remedy)))
 
 
-def refuse_lack_of_memory(error: RuntimeError, batch: int, subdivisions: int) -> None:
+def refuse_lack_of_memory(error: RuntimeError, batch: int, subdivisions: int, to_begin_anew: str) -> None:
     """Refuse where a device or the machine had too little memory for a batch; return for any other error.
+
+    to_begin_anew: what else must be done before other settings are taken, as the end of a sentence.
 
     Raises:
         LackOfMemory: says what to lower.
     """
     is_lack = isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in _LACKS)
     if is_lack and not isinstance(error, UserError):
-        raise LackOfMemory(batch, subdivisions)
+        raise LackOfMemory(batch, subdivisions, to_begin_anew)

@@ -210,7 +210,8 @@ def _set_folder(source: DataSource, workspace: Workspace) -> Path:
 def _read_set(key: str, source: DataSource, workspace: Workspace) -> CuratedSet:
     folder = _set_folder(source, workspace)
     if not folder.exists():
-        raise refuse(folder, f"the set of data {key} is not there", "run skylight curate with this experiment first")
+        remedy = "correct its path" if source.path else "run skylight curate with this experiment first"
+        raise refuse(folder, f"the set of data {key} is not there", remedy)
     return read_curated_set(folder)
 
 

@@ -28,7 +28,8 @@ def file_layers(path: Path, start: Start, network: Architecture, experiment: Exp
     try:
         loaded = network.build().load(path, start.layers)
     except UserError as error:
-        hint = "" if start.layers else "; of another number of classes take the layers before the heads (layers: ...)"
+        is_whole = start.layers is None and path.is_file()
+        hint = "; of another number of classes take the layers before the heads (layers: ...)" if is_whole else ""
         raise UserError(f"{where}: {error}{hint}") from None
     known = recognised(path)
     return loaded if known is None else _fitting_layers(known, start, network, experiment, where)

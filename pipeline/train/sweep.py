@@ -53,6 +53,7 @@ class Trials:
         subdivisions = 1
         while True:
             settings = trial_settings(self.experiment, trial, self._hashes[root], start, subdivisions)
+            _require_equal_parts(settings, self.processes.count)
             result = trial.folder.require_same(settings)
             if result is not None:
                 return result
@@ -132,11 +133,6 @@ def run_trials(
             also a batch that cannot be dealt to the processes.
     """
     processes = processes or this_process()
-    subdivisions = 1 if experiment.subdivisions == "auto" else experiment.subdivisions
-    parts = processes.count * subdivisions
-    if experiment.batch % parts:
-        found = f"cannot be dealt to {processes.count} processes with {subdivisions} subdivisions each"
-        raise refuse(f"batch: {experiment.batch}", found, f"set a multiple of {parts}, or start fewer processes")
     trials = Trials(experiment, workspace, processes, on_decoded)
     refusals: dict[str, UserError] = {}
     for trial in plan:
@@ -152,10 +148,17 @@ def run_trials(
             continue
         yield trial, result
     if refusals:
-        raise first_of(list(refusals.values()))
+        raise first_of(list(refusals.values()), len(refusals))
 
 
-def first_of(refusals: Sequence[UserError]) -> UserError:
+def _require_equal_parts(settings: TrialSettings, processes: int) -> None:
+    parts = processes * settings.subdivisions
+    if settings.batch % parts:
+        found = f"cannot be dealt to {processes} processes with {settings.subdivisions} subdivisions each"
+        raise refuse(f"batch: {settings.batch}", found, f"set a multiple of {parts}, or start fewer processes")
+
+
+def first_of(refusals: Sequence[UserError], untrained: int) -> UserError:
     """The first refusal, and how many trials are not trained because of it and others."""
-    more = f" ({len(refusals)} trials are not trained)" if len(refusals) > 1 else ""
+    more = f" ({untrained} trials are not trained)" if untrained > 1 else ""
     return UserError(f"{refusals[0]}{more}")

@@ -140,6 +140,11 @@ class TrialFolder:
         return (self.root / "trial.json").is_file() and (self.state.exists() or self.read()[1] is not None)
 
     @property
+    def to_begin_anew(self) -> str:
+        """What must be done before other settings are taken, as the end of a remedy; nothing if nothing was kept."""
+        return f", and remove {self.root}; it holds the last checkpoint" if self.is_begun else ""
+
+    @property
     def cfg(self) -> Path:
         """The network, at the trial's input size and number of classes."""
         return self.root / "network.cfg"
@@ -148,6 +153,11 @@ class TrialFolder:
     def best_weights(self) -> Path:
         """Weights of the best evaluation; of the first one if several are equal."""
         return self.root / f"best{self.suffix}"
+
+    @property
+    def coming_best(self) -> Path:
+        """The best weights until the state that speaks of them is on the disk."""
+        return self.root / f".coming-best{self.suffix}"
 
     @property
     def last_weights(self) -> Path:
@@ -217,6 +227,11 @@ class TrialFolder:
 
         One that ended before anything was kept may be begun with other settings.
         """
+        if self.state.exists() and not (self.root / "trial.json").is_file():
+            remedy = f"restore it, or remove {self.root} and train again"
+            raise refuse(
+                self.root / "trial.json", f"not there, and {self.state.name} does not say what it is of", remedy
+            )
         if not self.is_begun:
             return None
         before, result = self.read()
@@ -237,8 +252,19 @@ class TrialFolder:
                 for leftover in folder.glob(f".{name}*-*"):
                     leftover.unlink()
 
+    def settle_best(self) -> None:
+        """Let the coming best weights be the best; the state that speaks of them is on the disk."""
+        if self.coming_best.is_file():
+            self.coming_best.replace(self.best_weights)
+
     def require_best(self, sha256: str) -> None:
-        """Refuse best weights that are not those of the saved state; no state has none."""
+        """Refuse best weights that are not those of the saved state; no state has none.
+
+        A process that was killed may have left the coming ones: they are the best if the state speaks of them.
+        """
+        if self.coming_best.is_file() and file_sha256(self.coming_best) == sha256:
+            self.settle_best()
+        self.coming_best.unlink(missing_ok=True)
         if sha256 and not (self.best_weights.is_file() and file_sha256(self.best_weights) == sha256):
             remedy = f"restore it, or remove {self.root} and train again"
             raise refuse(self.best_weights, "not the file that the saved state speaks of", remedy)

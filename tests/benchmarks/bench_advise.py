@@ -10,10 +10,12 @@ from pathlib import Path
 
 from advice_cases import Case, experiment_of, make_cases, start_experiment
 
+from pipeline.experiment import Experiment
 from pipeline.interrupt import StopRequest, stop_on_signals
 from pipeline.progress import Bars
 from pipeline.steps import step_note
-from pipeline.train.stages import plan_trials
+from pipeline.train.loop import Step
+from pipeline.train.stages import PlannedTrial, plan_trials
 from pipeline.train.sweep import run_trials
 from pipeline.train.trial import TrialResult
 from pipeline.workspace import Workspace
@@ -51,10 +53,10 @@ def _sweep(
     return {arm: result.best_ap50 for arm, result in _train(experiment, workspace, stop, bars).items()}
 
 
-def _train(experiment, workspace: Workspace, stop: StopRequest, bars: Bars) -> dict[str, TrialResult]:
+def _train(experiment: Experiment, workspace: Workspace, stop: StopRequest, bars: Bars) -> dict[str, TrialResult]:
     plan = plan_trials(experiment, workspace)
 
-    def report(trial, step) -> None:
+    def report(trial: PlannedTrial, step: Step) -> None:
         name = f"{experiment.name} {trial.name}"
         bars.show(name, step.iteration, trial.stage.iterations, step_note(step), is_minor=True)
 

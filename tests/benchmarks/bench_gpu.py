@@ -59,7 +59,10 @@ def main() -> None:
                 raise
             results[name] = {"error": " ".join(str(error).split())[:300]}
         print(name, json.dumps(results[name]), flush=True)
-    results["ultralytics"] = _ultralytics(data, options)
+    try:
+        results["ultralytics"] = _ultralytics(data, options)
+    except SystemExit as error:  # nor must theirs
+        results["ultralytics"] = {"error": str(error)}
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor()
     machine = {"device": device, "torch": torch.__version__, "python": platform.python_version()}
     about = {key: getattr(options, key) for key in ("pictures", "iterations", "batch", "size")}

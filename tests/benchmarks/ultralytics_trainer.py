@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-os.environ["YOLO_CONFIG_DIR"] = os.environ["YOLO_OFFLINE"] = sys.argv[5]
+os.environ |= {"YOLO_CONFIG_DIR": sys.argv[5], "YOLO_OFFLINE": "true"}
 
 import torch
 import torch._dynamo

@@ -105,6 +105,69 @@ def test_killed_trial_resumes_to_the_same_numbers(tmp_path, unbroken, skylight):
     _assert_same(tmp_path, unbroken)
 
 
+@pytest.mark.parametrize("place", ["Checkpoints.save", "TrialFolder.settle_best"])
+def test_trial_killed_between_its_best_weights_and_its_state_resumes(
+    place: str, tmp_path: Path, unbroken: Path, skylight: Skylight
+) -> None:
+    """Before the state of the second evaluation is on the disk, and after that but before its weights are the best."""
+    _copy_inputs(unbroken, tmp_path)
+    code = (
+        "import os, signal, sys, pipeline.cli\n"
+        "from pipeline.train.checkpoints import Checkpoints\n"
+        "from pipeline.train.trial import TrialFolder\n"
+        f"whole, calls = {place}, []\n"
+        "def killed(self, *arguments):\n"
+        "    calls.append(1)\n"
+        "    if len(calls) == 2:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return whole(self, *arguments)\n"
+        f"{place} = killed\n"
+        "sys.argv = ['skylight', 'train', *sys.argv[1:]]\n"
+        "pipeline.cli.main()\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "experiment.yaml"), "--root", str(tmp_path)]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == -signal.SIGKILL
+    assert (tmp_path / TRIAL / "state.pt").exists()
+    done = skylight("train", tmp_path / "experiment.yaml", "--root", tmp_path)
+    assert done.returncode == 0, done.stderr
+    _assert_same(tmp_path, unbroken)
+    assert not list((tmp_path / TRIAL).glob(".*"))
+
+
+def test_a_state_without_its_settings_is_refused(tmp_path: Path, unbroken: Path, skylight: Skylight) -> None:
+    _copy_inputs(unbroken, tmp_path)
+    process = _train(tmp_path)
+    _wait_for(tmp_path / TRIAL / "state.pt", process)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=120)
+    (tmp_path / TRIAL / "trial.json").unlink()
+    done = skylight("train", tmp_path / "experiment.yaml", "--root", tmp_path)
+    assert_refused(done, "trial.json: not there", "state.pt does not say what it is of", "train again")
+
+
+def test_a_full_disk_is_one_line_and_the_trial_goes_on_when_there_is_room(
+    tmp_path: Path, unbroken: Path, skylight: Skylight
+) -> None:
+    _copy_inputs(unbroken, tmp_path)
+    code = (
+        "import resource, sys, pipeline.cli\n"
+        "from pipeline.train.checkpoints import Checkpoints\n"
+        "whole = Checkpoints.save\n"
+        "def limited(self, state):\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "    whole(self, state)\n"
+        "Checkpoints.save = limited\n"
+        "sys.argv = ['skylight', 'train', *sys.argv[1:]]\n"
+        "pipeline.cli.main()\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "experiment.yaml"), "--root", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert_refused(done, "File too large", "what was complete is kept")
+    done = skylight("train", tmp_path / "experiment.yaml", "--root", tmp_path)
+    assert done.returncode == 0, done.stderr
+    _assert_same(tmp_path, unbroken)
+
+
 AVERAGED = [
     {"name": "first", "data": "squares", "iterations": 20},
     {
