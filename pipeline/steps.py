@@ -25,6 +25,8 @@ from pipeline.interrupt import stop_on_signals
 from pipeline.progress import Bars
 from pipeline.report.plots import plot_ap
 from pipeline.report.table import Arm, arms_of_stage, curves_text, table_text
+from pipeline.score.advise import Advice, advise
+from pipeline.score.prediction import read_calibration
 from pipeline.train.cluster import Places, run_trials_on_ray
 from pipeline.train.evaluate import Evaluated, Wish, evaluate_network
 from pipeline.train.loop import Step
@@ -35,6 +37,7 @@ from pipeline.train.trial import TrialResult
 from pipeline.workspace import Workspace
 
 __all__ = [
+    "advise_with_bars",
     "curate_recipe",
     "curate_sets",
     "curation_inputs",
@@ -267,6 +270,16 @@ def evaluate_with_bars(wish: Wish, workspace: Workspace, bars: Bars) -> Evaluate
         bars.show(f"evaluate {wish.network}", done, total)
 
     return evaluate_network(wish, workspace, report, download_bar(wish.weights or "", bars))
+
+
+def advise_with_bars(experiment: Experiment, stage: str, share: float, workspace: Workspace, bars: Bars) -> Advice:
+    """Probe the arms of a stage, with a bar per probe; Ctrl-C saves and raises Interrupted."""
+
+    def on_step(trial: PlannedTrial, step: Step) -> None:
+        bars.show(f"probe {trial.name}", step.iteration, trial.stage.iterations, step_note(step))
+
+    with stop_on_signals() as stop:
+        return advise(experiment, stage, share, read_calibration(), workspace, stop, on_step)
 
 
 def download_weights(name: str, folder: Path, bars: Bars) -> Path:

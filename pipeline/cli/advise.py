@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.app import Json, Root, app, resize_mode
+from pipeline.cli.app import ExperimentFile, Json, Root, app, resize_mode
 
 
 @app.command(
@@ -56,3 +56,30 @@ def plan(
             lambda what, done, total: bars.show(f"read {what}", done, total, is_minor=True),
         )
     print(json.dumps(made.as_dict()) if as_json else plan_text(made))
+
+
+@app.command(
+    epilog="Examples: skylight advise experiments/facades.yaml; "
+    "skylight advise experiments/facades.yaml --stage arch --share 0.05"
+)
+def advise(
+    experiment: ExperimentFile,
+    stage: Annotated[str | None, typer.Option(help="Which one; by default the last.")] = None,
+    share: Annotated[float, typer.Option(min=0.01, max=1, help="Of the sweep's cost, what may be spent.")] = 0.1,
+    root: Root = Path(),
+    as_json: Json = False,
+) -> None:
+    """Say which start and freeze count to use for a stage, from short probes instead of the whole sweep.
+
+    Earlier stages must be trained. What was probed already is not probed again.
+    """
+    from pipeline.experiment import read_experiment
+    from pipeline.progress import Bars
+    from pipeline.report.advice import advice_text
+    from pipeline.steps import advise_with_bars
+    from pipeline.workspace import Workspace
+
+    content = read_experiment(experiment)
+    with Bars() as bars:
+        advice = advise_with_bars(content, stage or content.stages[-1].name, share, Workspace(root), bars)
+    print(json.dumps(advice.as_dict()) if as_json else advice_text(advice))

@@ -1,0 +1,158 @@
+"""Which start and freeze count to use for a target, by short probes instead of the whole sweep.
+
+Every arm that freezes nothing untrained is probed for a few iterations; the better third once more, for longer, with
+the rest of the budget (successive halving: Jamieson and Talwalkar 2016, in two rounds). What an arm will come to is
+predicted from its last probe; how far such predictions were off elsewhere is the interval.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.errors import refuse
+from pipeline.experiment import Experiment
+from pipeline.interrupt import StopQuestion
+from pipeline.score.prediction import Calibration, Prediction, predict
+from pipeline.score.probes import Arm, OnStep, Probe, arms_of, run_probes
+from pipeline.workspace import Workspace
+
+__all__ = ["Advice", "Rated", "advise", "probe_rounds"]
+
+LEAST_ITERATIONS = 5  # of a probe; fewer tell nothing
+_FINALISTS = 2  # at least, and a third of the arms
+
+
+@dataclass(frozen=True)
+class Rated:
+    """An arm with its newest probe and what is predicted of it; None where nothing can be said."""
+
+    probe: Probe
+    prediction: Prediction | None
+
+    @property
+    def rank(self) -> tuple[float, float, float]:
+        """Larger is better: what is predicted, what was measured, and the loss where nothing was found yet."""
+        expected = self.prediction.ap50 if self.prediction else self.probe.ap50
+        return expected, self.probe.ap50, -self.probe.loss
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to do, and what it rests on.
+
+    Attributes:
+        rated: the arms of the last round, best first.
+        probes: every probe, in order.
+        vetoed: arms that freeze what their start never trained.
+        sweep_cost: of one seed of the sweep without the vetoed arms, in iterations that train every layer.
+    """
+
+    stage: str
+    rated: tuple[Rated, ...]
+    probes: tuple[Probe, ...]
+    vetoed: tuple[Arm, ...]
+    sweep_cost: float
+
+    @property
+    def cost(self) -> float:
+        """Of all probes, in iterations that train every layer."""
+        return sum(probe.cost for probe in self.probes)
+
+    @property
+    def seconds(self) -> float:
+        """Of training in all probes."""
+        return sum(probe.seconds for probe in self.probes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; the first arm is the advice, the second the runner-up."""
+        return {
+            "stage": self.stage,
+            "arms": [_row(rated) for rated in self.rated],
+            "probes": [_probe_row(probe) for probe in self.probes],
+            "vetoed": [{"arm": arm.name, "untrained": list(arm.untrained)} for arm in self.vetoed],
+            "cost": self.cost,
+            "sweep_cost": self.sweep_cost,
+            "seconds": self.seconds,
+        }
+
+
+def advise(
+    experiment: Experiment,
+    stage: str,
+    share: float,
+    calibration: Calibration | None,
+    workspace: Workspace,
+    stop: StopQuestion,
+    on_step: OnStep | None = None,
+) -> Advice:
+    """Probe the arms of a stage and rate them. share: of the sweep's cost that may be spent.
+
+    Raises:
+        UserError: no arm without veto; see `arms_of` and `run_probes`.
+        Interrupted: after a stop; the same call goes on.
+    """
+    arms = arms_of(experiment, stage, workspace)
+    vetoed = tuple(arm for arm in arms if arm.untrained)
+    open_arms = [arm for arm in arms if not arm.untrained]
+    if not open_arms:
+        names = ", ".join(arm.name for arm in vetoed)
+        raise refuse(f"stage {stage}", f"every arm freezes untrained layers ({names})", "add freeze count 0")
+    rounds = probe_rounds(experiment, stage, open_arms, share, workspace, stop, on_step)
+    rated = [Rated(probe, predict(calibration, probe)) for probe in rounds[-1]]
+    return Advice(
+        stage,
+        tuple(sorted(rated, key=lambda one: one.rank, reverse=True)),
+        tuple(probe for probes in rounds for probe in probes),
+        vetoed,
+        sum(arm.sweep_cost for arm in open_arms),
+    )
+
+
+def probe_rounds(
+    experiment: Experiment,
+    stage: str,
+    arms: list[Arm],
+    share: float,
+    workspace: Workspace,
+    stop: StopQuestion,
+    on_step: OnStep | None = None,
+) -> list[list[Probe]]:
+    """All arms briefly, then the best for longer, each round for half of `share` of the sweep's cost.
+
+    Returns:
+        The probes of each round.
+    """
+    budget = share * sum(arm.sweep_cost for arm in arms) / 2
+    shorter = _iterations(arms, budget)
+    first = run_probes(experiment, stage, arms, shorter, workspace, stop, on_step)
+    best = sorted(first, key=lambda probe: Rated(probe, None).rank, reverse=True)
+    finalists = [probe.arm for probe in best[: max(_FINALISTS, -(-len(arms) // 3))]]
+    longer = _iterations(finalists, budget)
+    if longer <= shorter:  # it would tell nothing new
+        return [first]
+    return [first, run_probes(experiment, stage, finalists, longer, workspace, stop, on_step)]
+
+
+def _iterations(arms: list[Arm], budget: float) -> int:
+    """As many as the budget pays for every arm, at least a few, and no more than the sweep's."""
+    paid = int(budget / sum(arm.cost for arm in arms))
+    return min(max(LEAST_ITERATIONS, paid), *(arm.iterations for arm in arms))
+
+
+def _row(rated: Rated) -> dict[str, Any]:
+    prediction = rated.prediction
+    return _probe_row(rated.probe) | {
+        "predicted_ap50": prediction.ap50 if prediction else None,
+        "low": prediction.low if prediction else None,
+        "high": prediction.high if prediction else None,
+    }
+
+
+def _probe_row(probe: Probe) -> dict[str, Any]:
+    return {
+        "arm": probe.arm.name,
+        "iterations": probe.iterations,
+        "ap50": probe.ap50,
+        "loss": probe.loss,
+        "cost": probe.cost,
+        "seconds": probe.seconds,
+    }

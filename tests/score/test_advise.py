@@ -1,0 +1,138 @@
+"""Advice from short probes: what they may cost, what is vetoed, what is predicted and how surely."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from drawn import SMALL_CFG, Skylight, assert_refused, write_experiment
+
+from pipeline.experiment import Start
+from pipeline.networks.families import Architecture, architecture
+from pipeline.score.cost import iteration_cost
+from pipeline.score.prediction import Calibration, calibrate, features, predict, read_calibration, write_calibration
+from pipeline.score.probes import Arm, Probe
+
+SECOND = {
+    "name": "second",
+    "data": "squares",
+    "starts": ["scratch", "first"],
+    "freeze": [0, 4, 7],
+    "iterations": 400,
+    "freeze_untrained": True,
+}
+FIRST = {"name": "first", "data": "squares", "iterations": 30, "evaluate_at": [10, 20]}
+
+
+@pytest.fixture(scope="module")
+def ready(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The trained experiment with a longer second stage that is not trained yet."""
+    root = tmp_path_factory.mktemp("ready")
+    shutil.copytree(trained / "runs/small/first", root / "runs/small/first")
+    shutil.copytree(trained / "squares", root / "squares")
+    write_experiment(root, stages=[FIRST, SECOND], export=None)
+    return root
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Architecture:
+    path = tmp_path_factory.mktemp("small") / "small.cfg"
+    path.write_text(SMALL_CFG)
+    return architecture(str(path), 64, 1)
+
+
+def _advice(skylight: Skylight, root: Path, *options: object) -> dict[str, Any]:
+    done = skylight("advise", root / "experiment.yaml", "--root", root, "--json", *options)
+    assert done.returncode == 0, done.stderr
+    content: dict[str, Any] = json.loads(done.stdout)
+    return content
+
+
+def test_cost_falls_with_what_is_frozen_and_is_one_with_nothing(small: Architecture) -> None:
+    costs = [iteration_cost(small, frozen) for frozen in ((), (0, 1), (0, 1, 2, 3, 6))]
+    assert costs[0] == 1
+    assert 1 > costs[1] > costs[2] > 0
+
+
+def test_arms_are_probed_within_the_budget_and_the_rest_of_it_goes_to_the_best(ready: Path, skylight: Skylight) -> None:
+    advice = _advice(skylight, ready)
+    assert advice["cost"] <= 0.1 * advice["sweep_cost"] + 1e-6
+    assert advice["cost"] > 0.08 * advice["sweep_cost"]
+    first, last = advice["probes"][0]["iterations"], advice["probes"][-1]["iterations"]
+    assert 5 <= first < last < 400
+    assert len([probe for probe in advice["probes"] if probe["iterations"] == first]) == 4  # two are vetoed
+    assert len(advice["arms"]) == 2
+    best = max(advice["arms"], key=lambda arm: (arm["predicted_ap50"] or arm["ap50"], arm["ap50"], -arm["loss"]))
+    assert advice["arms"][0] == best
+    assert not (ready / "runs/small/second").exists()  # the sweep itself was not touched
+
+
+def test_arms_that_freeze_what_was_never_trained_are_vetoed_with_the_layers(ready: Path, skylight: Skylight) -> None:
+    vetoed = {row["arm"]: row["untrained"] for row in _advice(skylight, ready)["vetoed"]}
+    assert vetoed == {"scratch-f4": [0, 1, 2, 3], "scratch-f7": [0, 1, 2, 3, 6]}
+    done = skylight("advise", ready / "experiment.yaml", "--root", ready)
+    assert "vetoed: scratch-f4 freezes layers that its start never trained (0, 1, 2, 3)" in done.stdout
+
+
+def test_what_was_probed_is_not_probed_again(ready: Path, skylight: Skylight) -> None:
+    first = _advice(skylight, ready)
+    stamps = {path: path.stat().st_mtime_ns for path in (ready / "runs/small-advice").rglob("best.weights")}
+    assert _advice(skylight, ready) == first
+    assert {path: path.stat().st_mtime_ns for path in (ready / "runs/small-advice").rglob("best.weights")} == stamps
+
+
+def test_an_earlier_stage_that_is_not_trained_and_a_stage_that_is_none_are_refused(
+    ready: Path, skylight: Skylight, tmp_path: Path
+) -> None:
+    file = write_experiment(tmp_path, stages=[FIRST, SECOND], export=None)
+    assert_refused(skylight("advise", file, "--root", tmp_path), "first/scratch-f0-s0", "train")
+    done = skylight("advise", ready / "experiment.yaml", "--root", ready, "--stage", "third")
+    assert_refused(done, "--stage third: no stage of small", "first, second")
+
+
+def _probe(ap50: float, frozen: bool, photos: int, iterations: int = 20) -> Probe:
+    arm = Arm(Start(name="a"), 0, (0,) if frozen else (), (), 0.3 if frozen else 1.0, 200, photos)
+    return Probe(arm, iterations, ap50, 1.0, 6.0, 1.0)
+
+
+def _measured(count: int, noise: float) -> tuple[list[list[float]], list[float], list[str]]:
+    """Probes whose ends lie on a line, but for noise of that deviation."""
+    rng = np.random.default_rng(0)
+    rows, ends, groups = [], [], []
+    for number in range(count):
+        probe = _probe(rng.uniform(0, 0.6), bool(rng.integers(2)), int(rng.choice([5, 20, 100])))
+        rows.append(features(probe))
+        ends.append(0.3 + 0.8 * probe.ap50 - 0.1 * bool(probe.arm.frozen) + noise * rng.standard_normal())
+        groups.append(f"target {number % 6}")
+    return rows, ends, groups
+
+
+def test_what_lies_on_a_line_is_predicted_and_the_interval_is_as_wide_as_the_noise() -> None:
+    calibration = calibrate(*_measured(400, 0.05))
+    prediction = predict(calibration, _probe(0.4, True, 20))
+    assert prediction is not None
+    assert prediction.ap50 == pytest.approx(0.52, abs=0.03)
+    assert prediction.high - prediction.low == pytest.approx(2 * 1.2816 * 0.05, rel=0.2)  # 80 % of a normal one
+    assert (calibration.cases, calibration.targets) == (400, 6)
+
+
+def test_interval_is_of_targets_that_the_fit_did_not_see() -> None:
+    rows, ends, groups = _measured(60, 0.0)
+    shifted = [end + (0.2 if group == "target 0" else 0.0) for end, group in zip(ends, groups, strict=True)]
+    assert calibrate(rows, shifted, groups).high > 0.1
+
+
+def test_prediction_stays_between_nothing_and_everything() -> None:
+    calibration = Calibration((2.0, 0, 0, 0, 0, 0, 0), -3.0, 0.1, 1, 1)
+    prediction = predict(calibration, _probe(0.5, False, 5))
+    assert prediction is not None
+    assert (prediction.ap50, prediction.low, prediction.high) == (1.0, 0.0, 1.0)
+
+
+def test_calibration_is_read_as_it_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calibration = calibrate(*_measured(50, 0.1))
+    write_calibration(calibration, tmp_path / "calibration.json")
+    monkeypatch.setattr("pipeline.score.prediction._FILE", tmp_path / "calibration.json")
+    assert read_calibration() == calibration
