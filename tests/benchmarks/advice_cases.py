@@ -25,7 +25,7 @@ from pipeline.synthetic.fronts import draw_fronts
 from pipeline.workspace import Workspace
 from pipeline.yolo_folder import yolo_rows
 
-__all__ = ["COUNTS", "Case", "experiment_of", "make_cases", "start_experiment"]
+__all__ = ["COUNTS", "Case", "experiment_of", "make_cases", "null_experiment", "start_experiment"]
 
 COUNTS = (5, 20, 100)
 ITERATIONS, START_ITERATIONS, FREEZES = 150, 400, (0, 13, 20)
@@ -100,6 +100,22 @@ def experiment_of(case: Case, starts: dict[str, Path], size: int, seeds: Sequenc
         learning_rate_steps={ITERATIONS * 4 // 5: 0.1},
     )
     return _experiment(case.name, size, {"target": case.data}, (stage,), tuple(seeds))
+
+
+def null_experiment(sets: dict[str, Path], starts: dict[str, Path], size: int, iterations: int) -> Experiment:
+    """Every start trained on for so many iterations on its own data, as a probe is."""
+    stages = tuple(
+        Stage(
+            name=f"{name}-{iterations}",
+            data=name,
+            starts=(Start(name=name, weights=starts[name]),),
+            iterations=iterations,
+            learning_rate_steps={max(1, iterations * 4 // 5): 0.1},
+        )
+        for name in sets
+    )
+    experiment = _experiment("null", size, sets, stages, (0,))
+    return experiment.model_copy(update={"burn_in": iterations // 5})
 
 
 def _experiment(
