@@ -42,12 +42,13 @@ export: $(READY)  ## the bundle of EXPERIMENT=...
 test: $(READY)  ## the tests
 	$(BIN)/python -m pytest
 
-bench: $(READY)  ## the measurements, into tests/benchmarks/results; FACADES=folder, about an hour on two cores
+bench: $(READY)  ## the measurements, into tests/benchmarks/results; FACADES=folder, some hours on two cores
 	$(BIN)/python tests/benchmarks/bench_index.py
 	$(BIN)/python tests/benchmarks/bench_defects.py $(FACADES) --root bench
 	$(BIN)/python tests/benchmarks/bench_curated_training.py $(FACADES) --root bench
 	$(BIN)/python tests/benchmarks/bench_training.py $(FACADES) --root bench
 	$(BIN)/python tests/benchmarks/bench_accuracy.py $(FACADES) --root bench
+	$(BIN)/python tests/benchmarks/bench_advise.py $(dir $(FACADES)) --root bench/advise
 
 bench-gpu:  ## training on a GPU; needs torch, numpy, OpenCV and pydantic in PYTHON alone
 	$(PYTHON) tests/benchmarks/bench_gpu.py
