@@ -93,6 +93,10 @@ class Detector(nn.Module):
             self.network_layers[index].module.eval()
         return self
 
+    def output_module(self, layer: int) -> nn.Module:
+        """The module whose output is that of a layer, when `predict` runs."""
+        return self.network_layers[layer].module
+
     @property
     def has_trunk(self) -> bool:
         """Whether `trunk` does work that is the same at every iteration, given the same images."""

@@ -83,6 +83,11 @@ class TorchvisionDetector(ForeignDetector):
         """The list in this file's docstring."""
         return self._layers
 
+    def output_module(self, layer: int) -> nn.Module:
+        """The stem ends with its pooling, which has no weights and is no part of the layer's module."""
+        module: nn.Module = super().output_module(layer) if layer else self.network.backbone.body["maxpool"]
+        return module
+
     @property
     def backbone(self) -> int:
         """The stem and the bottlenecks."""

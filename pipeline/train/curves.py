@@ -24,11 +24,12 @@ class Diagnosis:
         return f"{self.verdict}: {self.rule}"
 
 
-def diagnose(points: Sequence[tuple[int, float, float | None]]) -> Diagnosis:
+def diagnose(points: Sequence[tuple[int, float, float | None]], unit: str = "iteration") -> Diagnosis:
     """Judge a trial by its losses.
 
     points: iteration, loss on train (smoothed, augmented pictures), loss on val (pictures as they are) of every
     evaluation, in order. The first is left out: a network that knows nothing yet says nothing about the data.
+    unit: what is counted in place of iterations, such as epochs.
     """
     known = [(iteration, train, val) for iteration, train, val in points if val is not None][1:]
     if len(known) < _LEAST_POINTS - 1:
@@ -51,6 +52,6 @@ def diagnose(points: Sequence[tuple[int, float, float | None]]) -> Diagnosis:
     before = -1 - max(1, len(known) // 3)
     falls = [1 - values[-1] / values[before] for values in (trains, vals)]
     if min(falls) > _FALL:
-        rule = f"both losses still fall, val by {100 * falls[1]:.0f} % since iteration {known[before][0]}"
+        rule = f"both losses still fall, val by {100 * falls[1]:.0f} % since {unit} {known[before][0]}"
         return Diagnosis("underfitting", f"{rule}; train longer")
     return Diagnosis("good fit", "loss on val has levelled off, and stays near its lowest")

@@ -14,7 +14,7 @@ from pipeline.errors import UserError, refuse
 from pipeline.experiment import Experiment, Start
 from pipeline.networks.families import Architecture
 
-__all__ = ["file_layers", "known_layers", "weights_file"]
+__all__ = ["file_layers", "known_layers", "require_same_layers", "weights_file"]
 
 Progress = Callable[[int, int | None], None]  # bytes done, bytes in all if known
 
@@ -52,7 +52,7 @@ def _fitting_layers(
     if network.cfg is None:
         raise refuse(f"{where}: {known.name}", f"network {network.name}", "they are weights for a Darknet cfg")
     layers = min(entry for entry in (known.layers, start.layers, len(network.cfg.layers)) if entry is not None)
-    _require_same_layers(known, network.cfg, layers, where)
+    require_same_layers(known, network.cfg, layers, where)
     heads = [index for index, section in enumerate(network.cfg.layers) if section.kind == "yolo"]
     if layers >= heads[0]:
         _require_same_heads(known, network.cfg, experiment, heads, where)
@@ -66,7 +66,7 @@ def weights_file(start: Start, folder: Path, progress: Progress | None = None) -
     return start.weights
 
 
-def _require_same_layers(known: KnownWeights, cfg: Cfg, layers: int, where: str) -> None:
+def require_same_layers(known: KnownWeights, cfg: Cfg, layers: int, where: str) -> None:
     """A .weights file holds no shapes: of another network it would fill the layers with numbers that mean nothing."""
     theirs, ours = _shapes_of_weights(network_cfg(known.network)), _shapes_of_weights(cfg)
     heads = {index - 1 for index, section in enumerate(cfg.layers) if section.kind == "yolo"}
