@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from drawn import Skylight, write_experiment
+from drawn_objects import NETWORK, OPTIONS, draw_objects, pretrained_from
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -66,3 +67,24 @@ def bundle(trained: Path, skylight: Skylight) -> Path:
     done = skylight("export", trained / "experiment.yaml", "--root", trained)
     assert done.returncode == 0, done.stderr
     return trained / "bundles" / "square-1"
+
+
+@pytest.fixture(scope="session")
+def objects(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """16 photos to train, 8 in val, 4 in test; two objects on each, and one that is too small."""
+    return draw_objects(tmp_path_factory.mktemp("objects") / "objects", {"train": 16, "val": 8, "test": 4})
+
+
+@pytest.fixture(scope="session")
+def studied(tmp_path_factory: pytest.TempPathFactory, objects: Path, skylight: Skylight) -> Path:
+    """A root with all three techniques, from a file as torchvision publishes them; its output is printed.txt."""
+    import torch
+    from torchvision.models import get_model
+
+    root = tmp_path_factory.mktemp("studied")
+    torch.manual_seed(1)
+    torch.save(get_model(NETWORK, weights=None).state_dict(), root / "published.pth")
+    done = skylight("classify", objects, *OPTIONS, *pretrained_from(root), "--root", root)
+    assert done.returncode == 0, done.stderr
+    (root / "printed.txt").write_text(done.stdout)
+    return root

@@ -21,6 +21,8 @@ curate: photos and recipe to data/SET, train: to runs/EXPERIMENT, export: to bun
 
 evaluate: how good any network is on a set, anchors: which fit its boxes, weights: what others published to start from.
 
+classify: classifiers of the objects of a set, features: what a layer makes of them, curves: figures over iterations.
+
 Exit status: 0 done, 2 something you can put right (one line says what), 130 stopped by Ctrl-C (what was kept is said).
 """
 

@@ -125,7 +125,7 @@ def features(
     from pipeline.progress import Bars
     from pipeline.report.features import features_text, probe_text
     from pipeline.score.features import POOLS, Pool, read_pictures, write_features
-    from pipeline.score.probe import METHODS, Method, probe
+    from pipeline.score.probe import METHODS, Method, probe, require_labels
     from pipeline.score.subject import SubjectWish, find_subject
     from pipeline.workspace import Workspace
 
@@ -138,6 +138,8 @@ def features(
     )
     with Bars() as bars, stop_on_signals() as stop:
         pictures = read_pictures(data, smallest if crops else None)
+        if method:
+            require_labels(pictures.row_labels, pictures.row_splits, data)
         subject = find_subject(wish, Workspace(root), _bytes_bar(bars))
         task = f"features of {network}"
         shape = write_features(subject, pictures, pooled, out, stop, lambda *done: bars.show(task, *done))

@@ -150,17 +150,20 @@ class Classifier(nn.Module):
                 own[key].copy_(tensors[key])
 
     def save(self, path: Path, about: dict[str, Any]) -> None:
-        """Write a .safetensors file with every tensor of the network, its name, the size, and `about` as JSON."""
+        """Write a .safetensors file with every tensor of the network, and its name, the size and `about` as JSON.
+
+        All notes are one string: safetensors writes several in no fixed order; so the same weights give the same bytes.
+        """
         from safetensors.torch import save_file
 
         tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in self.network.state_dict().items()}
-        metadata = {"name": self.name, "size": str(self.size), "about": json.dumps(about)}
+        metadata = {"about": json.dumps({"name": self.name, "size": self.size, "settings": about})}
         with new_file(path) as part:
             save_file(tensors, part, metadata)
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a state dict and what is noted beside them: a .safetensors, or a .pth of torchvision.
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of a state dict and what `Classifier.save` noted: of a .safetensors, or a .pth of torchvision.
 
     No code in the file is run. Auxiliary heads are left out.
 
@@ -169,9 +172,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     if not path.is_file():
         raise refuse(path, "no such file", "give a state dict: .pth of torchvision, or .safetensors")
-    tensors, metadata = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_pth(path), {})
+    tensors, about = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_pth(path), {})
     found = {key: value for key, value in tensors.items() if not _AUXILIARY.match(key)}
-    return {_modern(key): value for key, value in found.items()}, metadata
+    return {_modern(key): value for key, value in found.items()}, about
 
 
 def _modern(key: str) -> str:
@@ -179,13 +182,15 @@ def _modern(key: str) -> str:
     return old[1] + old[2] if old else key
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            about = json.loads((file.metadata() or {}).get("about", "{}"))
+            return tensors, about if isinstance(about, dict) else {}
+    except (SafetensorError, OSError, ValueError) as error:
         raise refuse(path, f"not readable ({' '.join(str(error).split())[:120]})", "use an undamaged file") from None
 
 

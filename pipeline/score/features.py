@@ -66,6 +66,16 @@ class Pictures:
         found = np.unique(photo.classes)
         return found if len(found) == 1 else np.array([-1])
 
+    @property
+    def row_labels(self) -> np.ndarray:
+        """(N,) int64: the labels of all rows."""
+        return np.concatenate([self.labels(photo) for _, photo in self.photos]).astype(np.int64)
+
+    @property
+    def row_splits(self) -> np.ndarray:
+        """(N,) text: the splits of all rows."""
+        return np.array([split for split, photo in self.photos for _ in range(self.count(photo))])
+
     def boxes(self, photo: LabelledImage) -> np.ndarray:
         """(count, 4) float32: of objects."""
         assert self.smallest is not None
@@ -216,11 +226,11 @@ def _about(subject: Subject, pictures: Pictures, pool: Pool) -> dict[str, Any]:
 
 def _notes(subject: Subject, pictures: Pictures, about: dict[str, Any]) -> dict[str, np.ndarray]:
     """Every array but the features."""
-    pairs = [(split, photo, pictures.count(photo)) for split, photo in pictures.photos]
+    photos = [photo for _, photo in pictures.photos]
     notes = {
-        "image_ids": np.array([photo.image_id for _, photo, count in pairs for _ in range(count)]),
-        "splits": np.array([split for split, _, count in pairs for _ in range(count)]),
-        "labels": np.concatenate([pictures.labels(photo) for _, photo, _ in pairs]).astype(np.int64),
+        "image_ids": np.array([photo.image_id for photo in photos for _ in range(pictures.count(photo))]),
+        "splits": pictures.row_splits,
+        "labels": pictures.row_labels,
         "classes": np.array(pictures.classes, dtype=np.str_),
         "network": np.array(subject.name),
         "layer": np.array(subject.layer),
@@ -229,7 +239,7 @@ def _notes(subject: Subject, pictures: Pictures, about: dict[str, Any]) -> dict[
         "about": np.array(json.dumps(about)),
     }
     if pictures.smallest is not None:
-        notes["boxes"] = np.concatenate([pictures.boxes(photo) for _, photo, _ in pairs]).astype(np.float32)
+        notes["boxes"] = np.concatenate([pictures.boxes(photo) for photo in photos]).astype(np.float32)
     return notes
 
 

@@ -13,7 +13,7 @@ import torch
 from pipeline.errors import refuse
 from pipeline.score.figures import Figures, figures
 
-__all__ = ["METHODS", "Method", "Probe", "probe"]
+__all__ = ["METHODS", "Method", "Probe", "probe", "require_labels"]
 
 Method = Literal["knn", "logistic"]
 METHODS = ("knn", "logistic")
@@ -58,10 +58,8 @@ def probe(path: Path, method: Method, neighbours: int = 5) -> Probe:
         features = content["features"]
     if features.ndim != 2:
         raise refuse(path, f"holds maps, {features.shape}", "write it with --pool mean or max")
+    require_labels(labels, splits, path)
     rows = {split: np.flatnonzero((splits == split) & (labels >= 0)) for split in ("train", "val", "test")}
-    if len(np.unique(labels[rows["train"]])) < 2 or not len(rows["val"]):
-        found = f"{len(np.unique(labels[rows['train']]))} classes in train, {len(rows['val'])} labelled rows in val"
-        raise refuse(path, found, "give a set with two classes at least; --crops labels every object")
     model = _model(method, min(neighbours, len(rows["train"])))
     model.fit(features[rows["train"]], labels[rows["train"]])
     return Probe(
@@ -75,6 +73,15 @@ def probe(path: Path, method: Method, neighbours: int = 5) -> Probe:
         },
         method == "knn" or bool(np.max(model[-1].n_iter_) < _ITERATIONS),
     )
+
+
+def require_labels(labels: np.ndarray, splits: np.ndarray, where: Path) -> None:
+    """Refuse labels (N,), -1 for none, from which nothing can be learned or judged. splits: (N,) text."""
+    classes = np.unique(labels[(splits == "train") & (labels >= 0)])
+    judged = int(((splits == "val") & (labels >= 0)).sum())
+    if len(classes) < 2 or not judged:
+        found = f"{len(classes)} classes in train, {judged} rows with one label in val"
+        raise refuse(where, found, "give a set with two classes at least; --crops labels every object")
 
 
 def _model(method: Method, neighbours: int) -> Any:

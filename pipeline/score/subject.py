@@ -150,7 +150,7 @@ def _filled_classifier(name: str, path: Path, size: int | None) -> Classifier:
     tensors, about = read_tensors(path)
     if about.get("name", name) != name:
         raise refuse(path, f"holds weights of {about['name']}", f"give weights of {name}")
-    noted = int(about["size"]) if about.get("size", "").isdecimal() else _CLASSIFIER_SIZE
+    noted = int(about.get("size", _CLASSIFIER_SIZE))
     head = tensors.get(f"{classifier(name, 2, size or noted).head_name}.weight")
     made = classifier(name, 2 if head is None else len(head), size or noted)
     made.load(path, tensors, with_head=True)
