@@ -60,12 +60,14 @@ def _plot_losses(epochs: Sequence[Epoch], title: str, path: Path) -> None:
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import MaxNLocator
 
     numbers = [epoch.epoch for epoch in epochs]
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
     axes.plot(numbers, [epoch.train_loss for epoch in epochs], color=_TRAIN, marker=".", label="train")
     axes.plot(numbers, [epoch.val_loss for epoch in epochs], color=_VAL, marker=".", linestyle="--", label="val")
     axes.set(xlabel="epoch", ylabel="cross entropy, mean per crop", ylim=(0, None))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title(title, fontsize=9, wrap=True)
     axes.grid(alpha=0.3)
     axes.legend()

@@ -73,6 +73,23 @@ def test_kept_features_are_those_of_the_weights_that_were_written(studied: Path,
     assert float(loss) == pytest.approx(json.loads(rows[-1])["val_loss"], rel=1e-3)
 
 
+def test_kept_features_train_as_running_the_frozen_layers_each_time(
+    studied: Path, objects: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mirrored crops too, half of each epoch. The start is trained: random layers see no difference in a mirror."""
+    from pipeline.score.classifiers import Classifier
+
+    start = studied / TRAININGS / f"{NETWORK}-finetuned-s0/last.safetensors"
+    losses = []
+    for name in ("kept", "not"):
+        options = [*OPTIONS, "--technique", "frozen", "--pretrained", f"{NETWORK}={start}", "--root", tmp_path / name]
+        cli.app([str(option) for option in ("classify", objects, *options)], standalone_mode=False)
+        rows = (tmp_path / name / TRAININGS / f"{NETWORK}-frozen-s0/metrics.jsonl").read_text().splitlines()
+        losses.append([json.loads(row)["train_loss"] for row in rows])
+        monkeypatch.setattr(Classifier, "before_head", lambda self, images: None)  # as where the head is not last
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
 def test_tables_and_json_say_what_was_measured(studied: Path, objects: Path, skylight: Skylight) -> None:
     printed = (studied / "printed.txt").read_text()
     for part in ("accuracy per class, %", "rows are the labels", "16", f"learning curves of {NETWORK} scratch"):
