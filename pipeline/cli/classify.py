@@ -124,8 +124,8 @@ def features(
     from pipeline.interrupt import stop_on_signals
     from pipeline.progress import Bars
     from pipeline.report.features import features_text, probe_text
+    from pipeline.score.feature_probe import METHODS, Method, probe, require_labels
     from pipeline.score.features import POOLS, Pool, read_pictures, write_features
-    from pipeline.score.probe import METHODS, Method, probe, require_labels
     from pipeline.score.subject import SubjectWish, find_subject
     from pipeline.workspace import Workspace
 

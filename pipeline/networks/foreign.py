@@ -5,6 +5,7 @@ strings: `name` of the network, number of `classes`, number of images `seen`. Kn
 """
 
 import contextlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +73,7 @@ class ForeignDetector(Detector):
 
         tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in self.network.state_dict().items()}
         metadata = {"name": self.name, "classes": str(self.classes), "seen": str(seen)}
-        write_bytes(path, save(tensors, metadata))
+        write_bytes(path, _with_sorted_notes(save(tensors, metadata)))
 
     def classes_in(self, path: Path) -> int | None:
         """Number of classes of the head in a checkpoint; None where the file does not say."""
@@ -159,6 +160,15 @@ def _read_safetensors(path: Path) -> Checkpoint:
         raise _unreadable(path, error) from None
     classes = metadata.get("classes", "")
     return Checkpoint(tensors, int(classes) if classes.isdecimal() else None)
+
+
+def _with_sorted_notes(content: bytes) -> bytes:
+    """A .safetensors file whose metadata are in order, which the library writes in any: equal weights, equal bytes."""
+    end = 8 + int.from_bytes(content[:8], "little")  # of the header, JSON padded with spaces
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    return content[:8] + text.ljust(end - 8) + content[end:]
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.report.columns import ruled
-from pipeline.score.probe import Probe
+from pipeline.score.feature_probe import Probe
 from pipeline.score.subject import Subject
 
 __all__ = ["features_text", "probe_text"]

@@ -17,8 +17,8 @@ from pipeline.errors import UserError
 from pipeline.files import file_sha256
 from pipeline.interrupt import Interrupted, StopRequest
 from pipeline.score.crops import cut_crops
+from pipeline.score.feature_probe import probe
 from pipeline.score.features import read_pictures, write_features
-from pipeline.score.probe import probe
 from pipeline.score.subject import Subject, SubjectWish, find_subject
 from pipeline.train.dataset import load_images
 from pipeline.workspace import Workspace
