@@ -46,6 +46,7 @@ __all__ = [
     "download_weights",
     "evaluate_with_bars",
     "export_best",
+    "run_plan",
     "tables_text",
     "train_trials",
     "write_tables",
@@ -203,6 +204,19 @@ def train_trials(
     if places is not None:
         workspace = Workspace(workspace.root.resolve())  # other processes work in other folders
     plan = plan_trials(experiment, workspace)
+    run_plan(experiment, plan, workspace, bars, processes, places)
+    return plan
+
+
+def run_plan(
+    experiment: Experiment,
+    plan: list[PlannedTrial],
+    workspace: Workspace,
+    bars: Bars,
+    processes: Processes,
+    places: Places | None = None,
+) -> None:
+    """Train what is not finished of a plan; see `train_trials`."""
 
     def on_step(trial: PlannedTrial, step: Step) -> None:
         bars.show(f"train {trial.name}", step.iteration, trial.stage.iterations, step_note(step))
@@ -219,7 +233,6 @@ def train_trials(
         for trial, result in trained:
             if result is not None:
                 show_result(trial, result, bars)
-    return plan
 
 
 def _fetch_starts(plan: Sequence[PlannedTrial], workspace: Workspace, bars: Bars) -> None:

@@ -18,7 +18,7 @@ from pipeline.errors import UserError, refuse
 from pipeline.files import write_bytes
 from pipeline.networks.detector import Detector
 
-__all__ = ["Checkpoint", "ForeignDetector", "as_training"]
+__all__ = ["Checkpoint", "ForeignDetector", "as_training", "read_safetensors", "read_safetensors_about"]
 
 _COUNTER = "num_batches_tracked"  # of batch norm; read by nothing as long as momentum is a number
 
@@ -77,14 +77,14 @@ class ForeignDetector(Detector):
 
     def classes_in(self, path: Path) -> int | None:
         """Number of classes of the head in a checkpoint; None where the file does not say."""
-        return self._read(path).classes
+        return self.read(path).classes
 
     def load(self, path: Path, layers: int | None = None) -> tuple[int, ...]:
         """Load the layers before `layers`, all by default; see `Detector.load`."""
         count = len(self.network_layers)
         if layers is not None and not 1 <= layers <= count:
             raise refuse("layers to load", layers, f"give a number from 1 to {count}")
-        checkpoint = self._read(path)
+        checkpoint = self.read(path)
         wanted = tuple(index for index in self.weighted_layers if layers is None or index < layers)
         if count - 1 in wanted and checkpoint.classes not in (None, self.classes):
             found = f"its head is for {checkpoint.classes} classes, this network's for {self.classes}"
@@ -104,11 +104,11 @@ class ForeignDetector(Detector):
                 own.copy_(found_tensor)
         return wanted
 
-    def _read(self, path: Path) -> Checkpoint:
+    def read(self, path: Path) -> Checkpoint:
         """Read a checkpoint of any format that the family has."""
         if not path.is_file():
             raise refuse(path, "no such file", f"give a {self.suffix} checkpoint of {self.name}")
-        return _read_safetensors(path)
+        return read_safetensors(path)
 
     def _fitting(self, path: Path, checkpoint: Checkpoint, index: int, key: str, own: Tensor) -> Tensor:
         """The tensor of that name, which must be whole and of the network's shape."""
@@ -149,17 +149,33 @@ def as_training(*modules: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def _read_safetensors(path: Path) -> Checkpoint:
+def read_safetensors(path: Path) -> Checkpoint:
+    """Read a .safetensors file.
+
+    Raises:
+        UserError: a damaged file.
+    """
+    with _opened(path) as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        classes = (file.metadata() or {}).get("classes", "")
+    return Checkpoint(tensors, int(classes) if classes.isdecimal() else None)
+
+
+def read_safetensors_about(path: Path) -> dict[str, str]:
+    """The strings that a .safetensors file says about itself: of ours `name`, `classes` and `seen`."""
+    with _opened(path) as file:
+        return dict(file.metadata() or {})
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            yield file
     except (SafetensorError, OSError) as error:
         raise _unreadable(path, error) from None
-    classes = metadata.get("classes", "")
-    return Checkpoint(tensors, int(classes) if classes.isdecimal() else None)
 
 
 def _with_sorted_notes(content: bytes) -> bytes:

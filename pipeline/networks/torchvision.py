@@ -17,7 +17,7 @@ from pipeline.errors import refuse
 from pipeline.networks.detector import Layer
 from pipeline.networks.foreign import Checkpoint, ForeignDetector, as_training
 
-__all__ = ["TorchvisionDetector", "faster_rcnn"]
+__all__ = ["TorchvisionDetector", "faster_rcnn", "read_pth"]
 
 _STAGES = ("layer1", "layer2", "layer3", "layer4")
 _STRIDE = 32  # torchvision pads images to multiples of it
@@ -145,11 +145,11 @@ class TorchvisionDetector(ForeignDetector):
             nn.utils.rnn.pad_sequence([row[1] for row in rows], batch_first=True),
         )
 
-    def _read(self, path: Path) -> Checkpoint:
+    def read(self, path: Path) -> Checkpoint:
         """Of torchvision's own files the detector's .pth, and a ResNet-50 classifier's, which fills the body."""
         if path.suffix != ".pth" or not path.is_file():
-            return super()._read(path)
-        tensors = _read_pth(path)
+            return super().read(path)
+        tensors = read_pth(path)
         if "conv1.weight" in tensors:
             tensors = {f"backbone.body.{key}": tensor for key, tensor in tensors.items() if not key.startswith("fc.")}
         scores = tensors.get("roi_heads.box_predictor.cls_score.weight")
@@ -201,7 +201,7 @@ class TorchvisionDetector(ForeignDetector):
         return [{"boxes": boxes[image][chosen], "labels": labels[image][chosen]} for image, chosen in enumerate(is_box)]
 
 
-def _read_pth(path: Path) -> dict[str, Tensor]:
+def read_pth(path: Path) -> dict[str, Tensor]:
     """The tensors of a state dict as torchvision publishes them; no code in the file is run."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)

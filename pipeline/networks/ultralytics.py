@@ -139,9 +139,10 @@ class UltralyticsDetector(ForeignDetector):
         """Load a .safetensors file of ours or a .pt file of Ultralytics, the averaged weights where it has them."""
         return super().load(path, layers)
 
-    def _read(self, path: Path) -> Checkpoint:
+    def read(self, path: Path) -> Checkpoint:
+        """A checkpoint of ours, or the tensors of a .pt file."""
         if path.suffix != ".pt":
-            return super()._read(path)
+            return super().read(path)
         model = _read_model(path)
         return Checkpoint(model.float().state_dict(), _classes(model))
 
