@@ -4,7 +4,6 @@ Knows nothing about how they are trained, nor where files come from.
 """
 
 import json
-import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import refuse
 from pipeline.files import new_file
+from pipeline.networks.torchvision import read_pth
 from pipeline.tensors import constant
 
 __all__ = ["Classifier", "classifier", "is_classifier", "read_tensors"]
@@ -172,7 +172,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     if not path.is_file():
         raise refuse(path, "no such file", "give a state dict: .pth of torchvision, or .safetensors")
-    tensors, about = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_pth(path), {})
+    tensors, about = _read_safetensors(path) if path.suffix == ".safetensors" else (read_pth(path), {})
     found = {key: value for key, value in tensors.items() if not _AUXILIARY.match(key)}
     return {_modern(key): value for key, value in found.items()}, about
 
@@ -192,17 +192,6 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             return tensors, about if isinstance(about, dict) else {}
     except (SafetensorError, OSError, ValueError) as error:
         raise refuse(path, f"not readable ({' '.join(str(error).split())[:120]})", "use an undamaged file") from None
-
-
-def _read_pth(path: Path) -> dict[str, Tensor]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise refuse(path, f"not readable ({reason})", "give an undamaged .pth file of torchvision") from None
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise refuse(path, "holds no tensors by name", "give a .pth file of torchvision, a state dict")
-    return content
 
 
 def _layers(prefix: str, module: nn.Module) -> list[tuple[str, nn.Module]]:

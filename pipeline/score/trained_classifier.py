@@ -12,13 +12,14 @@ Everything appears by rename. Knows nothing about how training is done.
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import refuse
-from pipeline.files import file_sha256, write_json, write_text
+from pipeline.files import write_text
 from pipeline.score.figures import Figures
+from pipeline.training_record import read_record, require_equal, require_weights, write_record
 
 __all__ = ["TECHNIQUES", "ClassifierFolder", "ClassifierResult", "ClassifierSettings", "Epoch", "Technique"]
 
@@ -124,11 +125,14 @@ class ClassifierFolder:
         """One JSON object per line."""
         return self.root / "metrics.jsonl"
 
+    @property
+    def record(self) -> Path:
+        """Settings and result."""
+        return self.root / "result.json"
+
     def write(self, settings: ClassifierSettings, result: ClassifierResult | None) -> None:
         """Write result.json."""
-        content: dict[str, Any] = {"settings": settings.model_dump(mode="json")}
-        content["result"] = result.model_dump(mode="json") if result else None
-        write_json(self.root / "result.json", content)
+        write_record(self.record, settings, result)
 
     def write_epochs(self, epochs: list[Epoch]) -> None:
         """Write metrics.jsonl anew; it has as many lines as there were epochs."""
@@ -140,21 +144,9 @@ class ClassifierFolder:
         Raises:
             UserError: no such file, one of another version, or best weights that are not those it names.
         """
-        path = self.root / "result.json"
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            settings = ClassifierSettings.model_validate(content["settings"])
-            result = None if content["result"] is None else ClassifierResult.model_validate(content["result"])
-        except FileNotFoundError:
-            raise refuse(path, "no such file", "run skylight classify first") from None
-        except (ValueError, KeyError, TypeError):
-            remedy = f"remove {self.root} and run again"
-            raise refuse(path, "is not what this version of Skylight writes", remedy) from None
+        settings, result = read_record(self.record, ClassifierSettings, ClassifierResult, "run skylight classify first")
         if result is not None:
-            found = file_sha256(self.best_weights) if self.best_weights.is_file() else "no file"
-            if found != result.best_weights_sha256:
-                remedy = f"restore it, or remove {self.root} and run again"
-                raise refuse(self.best_weights, f"not what training wrote ({found[:12]})", remedy)
+            require_weights(self.best_weights, result)
         return settings, result
 
     def epochs(self) -> tuple[Epoch, ...]:
@@ -173,16 +165,12 @@ class ClassifierFolder:
 
         One of which nothing was kept may be begun with other settings.
         """
-        if not (self.root / "result.json").is_file():
+        if not self.record.is_file():
             return None
         before, result = self.read()
         if result is None and not self.state.exists():
             return None
-        old, new = before.model_dump(mode="json"), settings.model_dump(mode="json")
-        for key, value in old.items():
-            if new[key] != value:
-                remedy = "undo the change, remove the folder, or give another --name"
-                raise refuse(self.root, f"was trained with {key}={value}, now {key}={new[key]}", remedy)
+        require_equal(self.root, before, settings, "give another --name")
         return result
 
     def remove_leftovers(self) -> None:

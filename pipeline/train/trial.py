@@ -21,7 +21,8 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import refuse
 from pipeline.experiment import Augment, StopEarly
-from pipeline.files import file_sha256, write_bytes, write_json
+from pipeline.files import file_sha256, write_bytes
+from pipeline.training_record import read_record, require_equal, require_weights, write_record
 
 __all__ = ["Evaluation", "TrialFolder", "TrialResult", "TrialSettings"]
 
@@ -137,7 +138,7 @@ class TrialFolder:
     @property
     def is_begun(self) -> bool:
         """Whether a trial lies here of which something was kept."""
-        return (self.root / "trial.json").is_file() and (self.state.exists() or self.read()[1] is not None)
+        return self.record.is_file() and (self.state.exists() or self.read()[1] is not None)
 
     @property
     def to_begin_anew(self) -> str:
@@ -183,11 +184,14 @@ class TrialFolder:
         """One JSON object per line."""
         return self.root / "metrics.jsonl"
 
+    @property
+    def record(self) -> Path:
+        """Settings and result."""
+        return self.root / "trial.json"
+
     def write(self, settings: TrialSettings, result: TrialResult | None) -> None:
         """Write trial.json."""
-        content = {"settings": settings.model_dump(mode="json")}
-        content["result"] = result.model_dump(mode="json") if result else None  # type: ignore[assignment]
-        write_json(self.root / "trial.json", content)
+        write_record(self.record, settings, result)
 
     def read(self) -> tuple[TrialSettings, TrialResult | None]:
         """Read trial.json; None for a trial that is not finished.
@@ -195,54 +199,23 @@ class TrialFolder:
         Raises:
             UserError: no such file, one of another version, or best weights that are not those it names.
         """
-        path = self.root / "trial.json"
-        try:
-            content = json.loads(path.read_text())
-            settings = TrialSettings.model_validate(content["settings"])
-            result = None if content["result"] is None else TrialResult.model_validate(content["result"])
-        except FileNotFoundError:
-            raise refuse(path, "no such file", "train the trial first") from None
-        except (ValueError, KeyError, TypeError):
-            raise refuse(
-                path, "is not what this version of Skylight writes", "remove the folder, train again"
-            ) from None
+        settings, result = read_record(self.record, TrialSettings, TrialResult, "train the trial first")
         if result is not None:
-            self._require_weights(result)
+            require_weights(self.best_weights, result)
         return settings, result
-
-    def _require_weights(self, result: TrialResult) -> None:
-        try:
-            found = file_sha256(self.best_weights)
-        except OSError as error:
-            found = error.strerror or str(error)
-        if found != result.best_weights_sha256:
-            raise refuse(
-                self.best_weights,
-                f"not the file that training wrote ({found[:12]}, trial.json says {result.best_weights_sha256[:12]})",
-                f"restore it, or remove {self.root} and train again",
-            )
 
     def require_same(self, settings: TrialSettings) -> TrialResult | None:
         """Return the result, if any, of the trial that lies here; refuse to go on with other settings.
 
         One that ended before anything was kept may be begun with other settings.
         """
-        if self.state.exists() and not (self.root / "trial.json").is_file():
+        if self.state.exists() and not self.record.is_file():
             remedy = f"restore it, or remove {self.root} and train again"
-            raise refuse(
-                self.root / "trial.json", f"not there, and {self.state.name} does not say what it is of", remedy
-            )
+            raise refuse(self.record, f"not there, and {self.state.name} does not say what it is of", remedy)
         if not self.is_begun:
             return None
         before, result = self.read()
-        old, new = before.model_dump(mode="json"), settings.model_dump(mode="json")
-        for key, value in old.items():
-            if new[key] != value:
-                raise refuse(
-                    self.root,
-                    f"was trained with {key}={_short(value)}, now {key}={_short(new[key])}",
-                    "undo the change, remove the folder, or rename the experiment",
-                )
+        require_equal(self.root, before, settings, "rename the experiment")
         return result
 
     def remove_leftovers(self) -> None:
@@ -304,8 +277,3 @@ class TrialFolder:
             return [json.loads(line) for line in self.metrics.read_text(encoding="utf-8").splitlines()]
         except ValueError:
             raise refuse(self.metrics, "holds a line that is no JSON", f"remove {self.root} and train again") from None
-
-
-def _short(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 70 else text[:67] + "..."

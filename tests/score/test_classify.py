@@ -115,7 +115,7 @@ def test_changed_settings_data_or_weights_are_refused(
     shutil.copytree(studied, tmp_path / "root")
     (tmp_path / "root" / TRAININGS / f"{NETWORK}-scratch-s0/best.safetensors").write_bytes(b"x")
     found = refusal("classify", objects, *OPTIONS, "--technique", "scratch", "--root", tmp_path / "root")
-    assert "best.safetensors: not what training wrote" in found
+    assert "best.safetensors: not the file that training wrote" in found
 
 
 def test_a_stopped_training_resumes_to_the_same_numbers(

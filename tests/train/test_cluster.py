@@ -162,7 +162,7 @@ def test_refused_trial_lets_the_others_finish(address, root):
     refusals = [line for line in errors.splitlines() if not line.startswith("train ")]
     assert refusals == [
         f"skylight: {broken / 'trial.json'}: is not what this version of Skylight writes; "
-        "remove the folder, train again"
+        f"remove {broken} and train again"
     ]
     assert json.loads((root / "runs/small" / TRIALS[2] / "trial.json").read_text())["result"] is not None
 
