@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
+from typer.core import TyperGroup
 
 from pipeline.errors import refuse
 
@@ -21,12 +22,30 @@ curate: photos and recipe to data/SET, train: to runs/EXPERIMENT, export: to bun
 
 evaluate: how good any network is on a set, anchors: which fit its boxes, weights: what others published to start from.
 
-classify: classifiers of the objects of a set, features: what a layer makes of them, curves: figures over iterations.
+Before a sweep, plan: which case of transfer this is, advise: which start and freeze count. After it, difference and
+score: how far layers moved, curves: figures over iterations.
+
+classify: classifiers of the objects of a set, features: what a layer makes of photos.
 
 Exit status: 0 done, 2 something you can put right (one line says what), 130 stopped by Ctrl-C (what was kept is said).
 """
 
-app = typer.Typer(help=_HELP, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+# The line first, then what is asked before, beside and after it.
+_ORDER = (
+    *("curate", "train", "export", "detect", "demo"),
+    *("plan", "advise", "evaluate", "curves", "difference", "score", "weights", "anchors", "classify", "features"),
+)
+
+
+class _Verbs(TyperGroup):
+    """Verbs in the order that they are needed in."""
+
+    def list_commands(self, _context: object) -> list[str]:
+        """Every verb has its place; one without is an error of ours."""
+        return sorted(self.commands, key=_ORDER.index)
+
+
+app = typer.Typer(cls=_Verbs, help=_HELP, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 ExperimentFile = Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="Experiment file (.yaml).")]
 Root = Annotated[Path, typer.Option("--root", help="Folder for data/, runs/, bundles/ and cache/.")]
