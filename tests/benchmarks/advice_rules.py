@@ -15,6 +15,7 @@ from advice_cases import Case
 from pipeline.curated import read_curated_set
 from pipeline.experiment import Experiment
 from pipeline.networks.detector import Detector
+from pipeline.score.difference import vector_difference
 from pipeline.score.gradient import relative_gradients
 from pipeline.score.probes import Probe
 from pipeline.score.similarity import measure_similarity
@@ -104,8 +105,8 @@ def _differences(before: Detector, after: Detector) -> dict[int, float]:
     for old, new in zip(before.network_layers, after.network_layers, strict=True):
         kernels = [getattr(layer.module, "weight", None) for layer in (old, new)]
         if old.has_weights:
-            a, b = (kernel.detach().double().flatten() for kernel in kernels if isinstance(kernel, torch.Tensor))
-            found[old.index] = abs(1 - float(a @ b / (a.norm() * b.norm())))
+            before_after = (kernel.detach().numpy() for kernel in kernels if isinstance(kernel, torch.Tensor))
+            found[old.index] = vector_difference(*before_after)
     return found
 
 
