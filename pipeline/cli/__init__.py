@@ -23,7 +23,7 @@ def main() -> None:
     try:
         sys.exit(app(standalone_mode=False))
     except typer.TyperException as error:
-        message = str(error) or getattr(error, "message", "")
+        message = getattr(error, "format_message", error.__str__)() or getattr(error, "message", "")
         if "\n" in message:  # called without a command: the help
             print(message)
             sys.exit(2)

@@ -64,7 +64,7 @@ def scores_text(scores: Scores, path: Path, part: str | None, is_folded: bool) -
     rows = [head]
     for stage in scores.stages:
         for (start, freeze), group in _by_arm(scores, stage).items():
-            found = [row for trial in group for row in _rows(trial, chosen) if row[raw] is not None]
+            found = [row for trial in group for row in _rows(trial, chosen) if row[raw]]
             rows.append(
                 [
                     stage,
@@ -80,7 +80,7 @@ def scores_text(scores: Scores, path: Path, part: str | None, is_folded: bool) -
             )
     what = {"all": "all convolutions", "trunk": "the trunk", "bottlenecks": "the bottlenecks"}[chosen]
     lines = ruled(rows, left=3) if len(rows) > 1 else ["No finished trial starts from weights."]
-    lines.append(f"{raw}, null, corrected: medians over {what} that were not re-initialised, and over the seeds.")
+    lines.append(f"{raw}, null, corrected: medians over {what} that went on learning, and over the seeds.")
     if scores.unfinished:
         lines.append(
             f"{len(scores.unfinished)} trials are not finished and left out, the first {scores.unfinished[0]}."

@@ -134,8 +134,9 @@ def probe_rounds(
 
 def _iterations(arms: list[Arm], budget: float) -> int:
     """As many as the budget pays for every arm, at least a few, and no more than the sweep's."""
-    paid = int(budget / sum(arm.cost for arm in arms))
-    return min(max(LEAST_ITERATIONS, paid), *(arm.iterations for arm in arms))
+    most = min(arm.iterations for arm in arms)
+    paid = (count for count in range(most, LEAST_ITERATIONS, -1) if sum(arm.cost(count) for arm in arms) <= budget)
+    return next(paid, min(LEAST_ITERATIONS, most))
 
 
 def _row(rated: Rated) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def read_checkpoint(name: str, network: str | None) -> Checkpoint:
         UserError: no such file or network, no weights in the folder, a file that does not fit.
     """
     path = Path(name)
-    trial = _trial_of(path)
+    trial = TrialFolder.holding(path)
     if path.is_dir():
         if trial is None:
             raise refuse(path, "no trial.json in it", "give a trial's folder, or a weights file")
@@ -87,12 +87,6 @@ def require_same_network(before: Checkpoint, other: Checkpoint) -> None:
 
 def _names(outline: Outline) -> list[tuple[int, str, bool]]:
     return [(c.layer, c.name, c.norm is not None) for c in outline.convolutions]
-
-
-def _trial_of(path: Path) -> TrialFolder | None:
-    """The trial whose folder is given, or in whose folder, or its checkpoints/, a file lies."""
-    folders = [path] if path.is_dir() else [path.parent, path.parent.parent][: 1 + (path.parent.name == "checkpoints")]
-    return next((TrialFolder.existing(folder) for folder in folders if (folder / "trial.json").is_file()), None)
 
 
 def _network_of_trial(trial: TrialFolder) -> Comparable:

@@ -109,7 +109,8 @@ def make_plan(
     is_large, is_similar = len(pictures) >= large_from, similarity.value >= similar_from
     freeze, why_freeze = _freeze(detector, start, is_large, is_similar)
     layers, why_head = _head(start, target.classes)
-    rate, why_rate = _rate(learning_rate, freeze, is_similar)
+    is_whole = len(backbone) == sum(index < detector.backbone for index in detector.weighted_layers)
+    rate, why_rate = _rate(learning_rate, freeze, is_similar and is_whole)
     return Plan(
         target=target.root,
         start=start.origin,
@@ -152,7 +153,7 @@ def _head(start: StartNetwork, classes: tuple[str, ...]) -> tuple[int | None, st
     return start.first_head, f"a new head: layers from {start.first_head} on begin at random"
 
 
-def _rate(rate: float, freeze: int, is_similar: bool) -> tuple[float, str]:
-    if freeze or not is_similar:
+def _rate(rate: float, freeze: int, is_nearly_right: bool) -> tuple[float, str]:
+    if freeze or not is_nearly_right:
         return rate, "the full learning rate: what learns is new, or far from what it should be"
     return rate * _SMALLER_RATE, "a tenth of the learning rate: every layer learns, and most are nearly right"

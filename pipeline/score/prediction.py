@@ -51,7 +51,15 @@ def features(probe: Probe) -> list[float]:
     """What a prediction is made from."""
     longer = np.log2(probe.arm.iterations / probe.iterations)
     is_frozen = float(bool(probe.arm.frozen))
-    return [1.0, probe.ap50, probe.ap50**2, is_frozen, probe.arm.cost, float(np.log10(probe.arm.photos)), float(longer)]
+    return [
+        1.0,
+        probe.ap50,
+        probe.ap50**2,
+        is_frozen,
+        probe.arm.unit.learning,
+        float(np.log10(probe.arm.photos)),
+        float(longer),
+    ]
 
 
 def predict(calibration: Calibration | None, probe: Probe) -> Prediction | None:

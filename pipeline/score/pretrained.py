@@ -69,4 +69,5 @@ def fetch_pretrained(name: str, folder: Path, progress: BytesProgress | None = N
 
 def _digits(file: Path) -> str:
     found = re.search(r"-([0-9a-f]{8,})$", file.stem)
-    return found[1] if found else ""
+    assert found, f"{file.name} names no checksum"  # torchvision's all do
+    return found[1]

@@ -9,16 +9,14 @@ from dataclasses import dataclass
 from pipeline.errors import refuse
 from pipeline.experiment import DataSource, Experiment, Freeze, Stage, Start
 from pipeline.interrupt import StopQuestion
-from pipeline.score.cost import iteration_cost
+from pipeline.score.cost import Cost, training_cost
 from pipeline.train.freeze import freeze_label
 from pipeline.train.loop import Step
-from pipeline.train.stages import PlannedTrial, plan_trials
+from pipeline.train.stages import PlannedTrial, plan_trials, require_current
 from pipeline.train.sweep import run_trials
 from pipeline.workspace import Workspace
 
 __all__ = ["Arm", "Probe", "arms_of", "run_probes"]
-
-SEED_OFFSET = 1000  # between the seeds of the sweep and those of its probes
 
 OnStep = Callable[[PlannedTrial, Step], None]
 
@@ -30,16 +28,17 @@ class Arm:
     Attributes:
         start: with its weights as a file, where it was an earlier stage.
         frozen: numbers of the layers that `freeze` means. untrained: those of them that the start never trained.
-        cost: of an iteration, in iterations that train every layer.
-        iterations: of the sweep's trial. photos: that it trains on.
+        unit: what training it costs.
+        iterations, batch: of the sweep's trial. photos: that it trains on.
     """
 
     start: Start
     freeze: Freeze
     frozen: tuple[int, ...]
     untrained: tuple[int, ...]
-    cost: float
+    unit: Cost
     iterations: int
+    batch: int
     photos: int
 
     @property
@@ -47,10 +46,14 @@ class Arm:
         """As in the names of trials."""
         return f"{self.start.name}-f{freeze_label(self.freeze)}"
 
+    def cost(self, iterations: int) -> float:
+        """Of training it for so long, in iterations that train every layer."""
+        return self.unit.of(iterations, self.batch, self.photos)
+
     @property
     def sweep_cost(self) -> float:
-        """Of its trial, in iterations that train every layer."""
-        return self.cost * self.iterations
+        """Of its trial in the sweep."""
+        return self.cost(self.iterations)
 
 
 @dataclass(frozen=True)
@@ -77,20 +80,21 @@ def arms_of(experiment: Experiment, stage_name: str, workspace: Workspace) -> li
         raise refuse(f"--stage {stage_name}", f"no stage of {experiment.name}", f"allowed: {allowed}")
     plan = plan_trials(experiment.model_copy(update={"stages": stages}), workspace)
     trials = {trial.arm: trial for trial in reversed(plan) if trial.stage.name == stage_name}
-    costs: dict[tuple[int, ...], float] = {}
+    costs: dict[tuple[int, ...], Cost] = {}
     arms = []
     for trial in reversed(trials.values()):
         if trial.frozen not in costs:
-            costs[trial.frozen] = iteration_cost(trial.network, trial.frozen)
+            costs[trial.frozen] = training_cost(trial.network, trial.frozen)
         untrained = tuple(index for index in trial.frozen if index not in trial.trained)
         arms.append(
             Arm(
-                start=_fixed(trial),
+                start=_fixed(experiment, trial, workspace),
                 freeze=trial.freeze,
                 frozen=trial.frozen,
                 untrained=untrained,
-                cost=costs[trial.frozen],
+                unit=costs[trial.frozen],
                 iterations=trial.stage.iterations,
+                batch=experiment.batch,
                 photos=len(trial.data.splits["train"]),
             )
         )
@@ -118,17 +122,18 @@ def run_probes(
         assert result is not None
         arm, last = by_name[trial.arm], trial.folder.evaluations()[-1]
         loss = float("inf") if last.loss is None else last.loss
-        probes.append(Probe(arm, iterations, last.ap50, loss, iterations * arm.cost, result.seconds))
+        probes.append(Probe(arm, iterations, last.ap50, loss, arm.cost(iterations), result.seconds))
     return probes
 
 
-def _fixed(trial: PlannedTrial) -> Start:
-    """The trial's start, independent of the stages of its experiment."""
+def _fixed(experiment: Experiment, trial: PlannedTrial, workspace: Workspace) -> Start:
+    """The trial's start, independent of the stages of its experiment; what it starts from must be up to date."""
     start = trial.start
     if trial.after is None:
         return start
     if trial.after.folder.read()[1] is None:
         raise refuse(trial.after.folder.root, "is not finished", "run skylight train up to that stage first")
+    require_current(experiment, trial.after, workspace)
     return Start(name=start.name, weights=trial.after.folder.best_weights.resolve(), layers=start.layers)
 
 
@@ -148,7 +153,7 @@ def _short(experiment: Experiment, stage_name: str, arms: Sequence[Arm], iterati
         iterations=iterations,
         learning_rate=stage.learning_rate,
         learning_rate_steps={max(1, iterations * 4 // 5): 0.1},
-        seeds=((stage.seeds or experiment.seeds)[0] + SEED_OFFSET,),
+        seeds=(max(stage.seeds or experiment.seeds) + 1,),
     )
     data: dict[str, DataSource] = {stage.data: experiment.data[stage.data]}
     changes = {

@@ -64,9 +64,10 @@ def read_start(
     Raises:
         UserError: nothing is there, or it does not fit the network.
     """
-    if (Path(origin) / "trial.json").is_file():
-        return _of_trial(Path(origin), size, resize, classes, workspace)
     path = Path(origin)
+    trial = TrialFolder.holding(path) if path.exists() else None
+    if trial is not None:
+        return _of_trial(trial, path, size, resize, classes, workspace)
     known = None if len(path.parts) > 1 or path.is_file() else known_weights(origin)
     made = architecture(network, size or 416, len(classes))
     weights = path if known is None else fetch_known(known, workspace.weights, progress)
@@ -84,23 +85,28 @@ def read_start(
 
 
 def _of_trial(
-    root: Path, size: int | None, resize: str | None, classes: tuple[str, ...], workspace: Workspace
+    folder: TrialFolder,
+    path: Path,
+    size: int | None,
+    resize: str | None,
+    classes: tuple[str, ...],
+    workspace: Workspace,
 ) -> StartNetwork:
-    """The best weights of a finished trial."""
-    folder = TrialFolder.existing(root)
+    """The best weights of a finished trial, or the file in its folder that was named."""
     settings, result = folder.read()
     if result is None:
-        raise refuse(root, "is not finished", "run skylight train on its experiment")
+        raise refuse(folder.root, "is not finished", "run skylight train on its experiment")
     if resize not in (None, settings.resize):
-        raise refuse(f"--resize {resize}", f"{root} was trained with {settings.resize}", "leave it out")
+        raise refuse(f"--resize {resize}", f"{folder.root} was trained with {settings.resize}", "leave it out")
     network = str(folder.cfg) if folder.cfg.is_file() else settings.network
     made = architecture(network, size or settings.size, len(classes))
     detector = made.build()
-    loaded = _load(detector, folder.best_weights, made.first_head, None)
+    weights = path if path.is_file() else folder.best_weights
+    loaded = _load(detector, weights, made.first_head, None)
     return StartNetwork(
-        origin=str(root),
-        weights=folder.best_weights,
-        weights_sha256=result.best_weights_sha256,
+        origin=str(path),
+        weights=weights,
+        weights_sha256=file_sha256(weights),
         detector=detector,
         first_head=made.first_head,
         trained=tuple(index for index in loaded if index in result.trained_layers),

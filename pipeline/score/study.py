@@ -68,6 +68,8 @@ def run_study(wish: StudyWish, workspace: Workspace, stop: StopQuestion, report:
     """
     data = read_curated_set(wish.data)
     content = data_hash(data)
+    if len(data.classes) < 2:
+        raise refuse(wish.data, f"has one class, {data.classes[0]}", "give a set with two classes at least")
     for network in wish.networks:
         classifier(network, len(data.classes), wish.size)
     needs_files = wish.techniques != ("scratch",)

@@ -13,6 +13,7 @@ from pipeline.darknet.known import KnownWeights, fetch_known, known_weights, rec
 from pipeline.errors import UserError, refuse
 from pipeline.experiment import Experiment, Start
 from pipeline.networks.families import Architecture
+from pipeline.train.trial import TrialFolder
 
 __all__ = ["file_layers", "known_layers", "require_same_layers", "weights_file"]
 
@@ -20,7 +21,7 @@ Progress = Callable[[int, int | None], None]  # bytes done, bytes in all if know
 
 
 def file_layers(path: Path, start: Start, network: Architecture, experiment: Experiment, where: str) -> tuple[int, ...]:
-    """Numbers of the layers that a weights file fills.
+    """Numbers of the layers that a weights file fills with trained weights.
 
     Raises:
         UserError: it does not fit the network, or is a published file that `known_layers` would refuse.
@@ -31,8 +32,16 @@ def file_layers(path: Path, start: Start, network: Architecture, experiment: Exp
         is_whole = start.layers is None and path.is_file()
         hint = "; of another number of classes take the layers before the heads (layers: ...)" if is_whole else ""
         raise UserError(f"{where}: {error}{hint}") from None
+    loaded = trained_among(loaded, path)
     known = recognised(path)
     return loaded if known is None else _fitting_layers(known, start, network, experiment, where)
+
+
+def trained_among(layers: tuple[int, ...], path: Path) -> tuple[int, ...]:
+    """Those of a file's layers that were ever trained: a trial of ours says so of the files in its folder."""
+    trial = TrialFolder.holding(path)
+    result = trial.read()[1] if trial else None
+    return layers if result is None else tuple(index for index in layers if index in result.trained_layers)
 
 
 def known_layers(start: Start, network: Architecture, experiment: Experiment, where: str) -> tuple[int, ...]:

@@ -135,6 +135,15 @@ class TrialFolder:
         folder = cls(root)
         return folder if folder.cfg.is_file() else cls(root, ".safetensors")
 
+    @classmethod
+    def holding(cls, path: Path) -> "TrialFolder | None":
+        """The trial whose folder is given, or in whose folder, or its checkpoints/, a file lies; None for others."""
+        path = path.resolve()
+        folders = [path] if path.is_dir() else [path.parent]
+        if path.parent.name == "checkpoints":
+            folders.append(path.parent.parent)
+        return next((cls.existing(folder) for folder in folders if (folder / "trial.json").is_file()), None)
+
     @property
     def is_begun(self) -> bool:
         """Whether a trial lies here of which something was kept."""

@@ -11,7 +11,7 @@ from drawn import SMALL_CFG, Skylight, assert_refused, write_experiment
 
 from pipeline.experiment import Start
 from pipeline.networks.families import Architecture, architecture
-from pipeline.score.cost import iteration_cost
+from pipeline.score.cost import Cost, training_cost
 from pipeline.score.prediction import Calibration, calibrate, features, predict, read_calibration, write_calibration
 from pipeline.score.probes import Arm, Probe
 
@@ -51,9 +51,18 @@ def _advice(skylight: Skylight, root: Path, *options: object) -> dict[str, Any]:
 
 
 def test_cost_falls_with_what_is_frozen_and_is_one_with_nothing(small: Architecture) -> None:
-    costs = [iteration_cost(small, frozen) for frozen in ((), (0, 1), (0, 1, 2, 3, 6))]
-    assert costs[0] == 1
-    assert 1 > costs[1] > costs[2] > 0
+    costs = [training_cost(small, frozen) for frozen in ((), (0, 1), (0, 1, 2, 3, 6))]
+    assert costs[0] == Cost(1, 0)
+    assert costs[0].of(50, 8, 24) == 50
+    assert 50 > costs[1].of(50, 8, 24) > costs[2].of(50, 8, 24) > 0
+
+
+def test_frozen_layers_run_once_per_view_of_every_photo() -> None:
+    cost = Cost(learning=0.1, trunk=0.3)
+    assert cost.of(5, 8, 24) == pytest.approx(5 * 0.1 + 0.3 * 2 * 24 / 8)  # 40 pictures: two rounds, two views
+    assert cost.of(5, 2, 24) == pytest.approx(5 * 0.1 + 0.3 * 1 * 24 / 2)  # ten of a view that is made of all 24
+    many = cost.of(960, 8, 24) / 960
+    assert many == pytest.approx(0.1 + 0.3 / 8)  # each view is used eight times
 
 
 def test_arms_are_probed_within_the_budget_and_the_rest_of_it_goes_to_the_best(ready: Path, skylight: Skylight) -> None:
@@ -83,6 +92,36 @@ def test_what_was_probed_is_not_probed_again(ready: Path, skylight: Skylight) ->
     assert {path: path.stat().st_mtime_ns for path in (ready / "runs/small-advice").rglob("best.weights")} == stamps
 
 
+def test_layers_that_a_trial_never_trained_are_vetoed_also_where_its_file_is_named(
+    ready: Path, skylight: Skylight, tmp_path: Path
+) -> None:
+    shutil.copytree(ready, tmp_path / "copy")
+    trial = tmp_path / "copy/runs/small/first/scratch-f0-s0"
+    content = json.loads((trial / "trial.json").read_text())
+    content["result"]["trained_layers"] = [3, 6, 7, 12]
+    (trial / "trial.json").write_text(json.dumps(content))
+    starts = [{"name": "file", "weights": str(trial / "best.weights")}]
+    file = write_experiment(tmp_path / "copy", stages=[SECOND | {"starts": starts}], export=None)
+    done = skylight("advise", file, "--root", tmp_path / "copy", "--json")
+    assert done.returncode == 0, done.stderr
+    vetoed = {row["arm"]: row["untrained"] for row in json.loads(done.stdout)["vetoed"]}
+    assert vetoed == {"file-f4": [0, 1, 2], "file-f7": [0, 1, 2]}
+    stage = SECOND | {"starts": starts, "freeze": [4], "freeze_untrained": False}
+    file = write_experiment(tmp_path / "copy", stages=[stage], export=None)
+    assert_refused(skylight("train", file, "--root", tmp_path / "copy"), "start file", "0, 1, 2")
+    for start in (trial, trial / "best.weights"):
+        done = skylight("plan", ready / "squares", "--start", start, "--root", tmp_path / "copy", "--json")
+        plan = json.loads(done.stdout)
+        assert (plan["freeze"], plan["learning_rate"]) == (0, 0.001)
+
+
+def test_an_earlier_stage_with_other_settings_is_refused(ready: Path, skylight: Skylight, tmp_path: Path) -> None:
+    shutil.copytree(ready, tmp_path / "copy")
+    file = write_experiment(tmp_path / "copy", stages=[FIRST, SECOND], export=None, learning_rate=0.001)
+    done = skylight("advise", file, "--root", tmp_path / "copy")
+    assert_refused(done, "first/scratch-f0-s0", "was trained with learning_rate=0.003")
+
+
 def test_an_earlier_stage_that_is_not_trained_and_a_stage_that_is_none_are_refused(
     ready: Path, skylight: Skylight, tmp_path: Path
 ) -> None:
@@ -93,7 +132,7 @@ def test_an_earlier_stage_that_is_not_trained_and_a_stage_that_is_none_are_refus
 
 
 def _probe(ap50: float, frozen: bool, photos: int, iterations: int = 20) -> Probe:
-    arm = Arm(Start(name="a"), 0, (0,) if frozen else (), (), 0.3 if frozen else 1.0, 200, photos)
+    arm = Arm(Start(name="a"), 0, (0,) if frozen else (), (), Cost(0.3 if frozen else 1.0, 0), 200, 16, photos)
     return Probe(arm, iterations, ap50, 1.0, 6.0, 1.0)
 
 

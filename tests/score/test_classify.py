@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from drawn import Skylight, assert_refused
+from drawn import Skylight, assert_refused, draw_set
 from drawn_objects import NETWORK, OPTIONS, draw_objects, pretrained_from, refusal
 from safetensors.torch import load_file
 
@@ -170,4 +170,10 @@ def test_wishes_that_cannot_be_met_are_one_line(
     base = [] if "--network" in options else ["--network", NETWORK]
     found = refusal("classify", objects, *base, "--size", 32, *options, "--root", tmp_path)
     assert all(part in found for part in parts), found
+    assert not (tmp_path / "runs").exists()
+
+
+def test_one_class_is_no_study(tmp_path: Path, skylight: Skylight) -> None:
+    done = skylight("classify", draw_set(tmp_path / "squares"), "--technique", "scratch", "--root", tmp_path)
+    assert_refused(done, "squares: has one class, square", "two classes at least")
     assert not (tmp_path / "runs").exists()
