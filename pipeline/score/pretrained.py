@@ -39,10 +39,11 @@ def pretrained_files(
     return {name: given.get(name) or fetch_pretrained(name, folder, progress) for name in dict.fromkeys(networks)}
 
 
-def fetch_pretrained(name: str, folder: Path, progress: BytesProgress | None = None) -> Path:
+def fetch_pretrained(name: str, folder: Path, progress: BytesProgress | None = None, option: str | None = None) -> Path:
     """Get torchvision's weights of a network into `folder`, unless they are there; returns their path.
 
     The file name holds the first digits of its SHA-256, as in resnet18-f37072fd.pth, and the content must have them.
+    option: by which a file is named instead, for the message.
 
     Raises:
         UserError: another file of that name is there, or it cannot be downloaded; says what to fetch and where it goes.
@@ -61,7 +62,9 @@ def fetch_pretrained(name: str, folder: Path, progress: BytesProgress | None = N
             address, target, sha256=digits, progress=None if progress is None else lambda *done: progress(name, *done)
         )
     except UserError as problem:
-        remedy = f"fetch {address} elsewhere and put it at {target}, or give --pretrained {name}=FILE.pth"
+        remedy = (
+            f"fetch {address} elsewhere and put it at {target}, or give {option or f'--pretrained {name}=FILE.pth'}"
+        )
         raise refuse(
             f"pretrained weights of {name}", f"not here, and {str(problem).partition(';')[0]}", remedy
         ) from None

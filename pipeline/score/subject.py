@@ -140,7 +140,9 @@ def _of_classifier(wish: SubjectWish, workspace: Workspace, progress: BytesProgr
         made, sha256 = classifier(wish.network, 2, size or _CLASSIFIER_SIZE), ""
     else:
         is_published = wish.weights == "imagenet"
-        path = fetch_pretrained(wish.network, workspace.weights, progress) if is_published else Path(wish.weights)
+        path = Path(wish.weights)
+        if is_published:
+            path = fetch_pretrained(wish.network, workspace.weights, progress, "--weights FILE.pth")
         made, sha256 = _filled_classifier(wish.network, path, size), file_sha256(path)
     return _subject(wish, wish.network, made, made, list(made.layers), wish.weights, sha256, (made.size, made.size))
 
@@ -168,7 +170,7 @@ def _of_trial(wish: SubjectWish, root: Path) -> Subject:
         raise refuse(root, found, "leave --resize out: the mode belongs to the weights")
     weights = wish.weights or str(folder.best_weights)
     if folder.cfg.is_file():
-        return _of_darknet(wish, str(root), _sized(read_cfg(folder.cfg), wish.size), weights, None, settings.resize)
+        return _of_darknet(wish, str(root), _sized(read_cfg(folder.cfg), wish.size), weights, settings.resize)
     return _of_foreign(wish, settings.network, weights, wish.size or (settings.size, settings.size), settings.resize)
 
 
@@ -191,7 +193,7 @@ def _of_cfg(wish: SubjectWish, cfg: Cfg, workspace: Workspace, progress: BytesPr
         if not Path(weights).is_file():
             bar = None if progress is None else lambda done, total: progress(weights, done, total)
             weights = str(fetch_known(known, workspace.weights, bar))
-    return _of_darknet(wish, wish.network, detector, weights, known, resize)
+    return _of_darknet(wish, wish.network, detector, weights, resize)
 
 
 def _known(weights: str) -> KnownWeights | None:
@@ -206,9 +208,7 @@ def _known(weights: str) -> KnownWeights | None:
     return known_weights(weights)
 
 
-def _of_darknet(
-    wish: SubjectWish, name: str, detector: DarknetDetector, weights: str, known: KnownWeights | None, resize: str
-) -> Subject:
+def _of_darknet(wish: SubjectWish, name: str, detector: DarknetDetector, weights: str, resize: str) -> Subject:
     sha256 = _filled(detector, wish, name, weights)
     size = detector.width, detector.height
     return _subject(wish, name, detector, detector.predict, _modules(detector), weights, sha256, size, resize)
