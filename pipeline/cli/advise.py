@@ -18,14 +18,20 @@ def plan(
     start: Annotated[
         str, typer.Option(metavar="TRIAL|FILE|NAME", help="Trial, weights file, or a name of skylight weights.")
     ],
-    network: Annotated[str, typer.Option(help="What a weights file is of.")] = "yolov3-tiny",
+    network: Annotated[
+        str | None, typer.Option(help="What a weights file is of; by default yolov3-tiny. A trial says it itself.")
+    ] = None,
     size: Annotated[int | None, typer.Option(help="Input in pixels; by default that of the trial, or 416.")] = None,
     resize: Annotated[
         str | None, typer.Option(metavar="stretch|letterbox", help="By default as the weights were trained.")
     ] = None,
     learning_rate: Annotated[float, typer.Option(min=0, help="Of a training from scratch.")] = 0.001,
-    large: Annotated[int, typer.Option(min=1, help="Photos from which a target counts as large.")] = 1000,
-    similar: Annotated[float, typer.Option(min=0, max=1, help="Similarity from which it counts as similar.")] = 0.5,
+    large: Annotated[
+        int | None, typer.Option(min=1, help="Photos from which a target counts as large; by default 1000.")
+    ] = None,
+    similar: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Similarity from which it counts as similar; by default 0.5.")
+    ] = None,
     root: Root = Path(),
     as_json: Json = False,
 ) -> None:
@@ -36,7 +42,7 @@ def plan(
     from pipeline.curated import read_curated_set
     from pipeline.progress import Bars
     from pipeline.report.plan import plan_text
-    from pipeline.score.plan import make_plan
+    from pipeline.score.plan import LARGE, SIMILAR, make_plan
     from pipeline.score.start import read_start
     from pipeline.steps import download_bar
     from pipeline.workspace import Workspace
@@ -50,8 +56,8 @@ def plan(
             target,
             begun,
             learning_rate,
-            large,
-            similar,
+            LARGE if large is None else large,
+            SIMILAR if similar is None else similar,
             workspace.images,
             lambda what, done, total: bars.show(f"read {what}", done, total, is_minor=True),
         )

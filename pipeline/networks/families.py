@@ -15,7 +15,7 @@ from pipeline.errors import refuse
 from pipeline.files import file_sha256
 from pipeline.networks.detector import Detector
 
-__all__ = ["Architecture", "architecture"]
+__all__ = ["Architecture", "architecture", "square"]
 
 _FASTER_RCNN = "fasterrcnn_resnet50_fpn"
 
@@ -89,3 +89,10 @@ def architecture(name: str, size: int, classes: int) -> Architecture:
         return Architecture(name, size, classes, None)
     allowed = ", ".join([*shipped_networks(), "a .cfg file", "a model of Ultralytics as in yolo11n", _FASTER_RCNN])
     raise refuse(f"network {name}", "no such network", f"allowed: {allowed}")
+
+
+def square(size: tuple[int, int], network: str) -> int:
+    """The side of an input for networks that take square pictures only; others are refused."""
+    if size[0] != size[1]:
+        raise refuse(f"--size {size[0]}x{size[1]}", f"{network} takes square pictures", f"give --size {max(size)}")
+    return size[0]

@@ -20,6 +20,8 @@ def difference_text(compared: Comparison) -> str:
         "raw: |1 - cos| of the kernels; median, p95: over the filters; folded: with batch norm; mean, var, scale:"
     )
     lines.append("relative change of batch norm. docs/score.md says more.")
+    for path in compared.unrelated:
+        lines.append(f"{path} was not trained from {compared.before}: how far apart they are is no measure of training")
     if has_null:
         lines.append(f"corrected: {_decided(compared)} over that of the null task {compared.null_path}")
     if compared.freeze is not None:

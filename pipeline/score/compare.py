@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import refuse
+from pipeline.files import file_sha256
 from pipeline.score.checkpoints import Checkpoint, read_checkpoint, require_same_network
 from pipeline.score.difference import LayerDifference, differences, over_null
 from pipeline.score.outline import Outline
@@ -26,6 +27,7 @@ class Comparison:
         null: the same of BEFORE against the null checkpoint, or None.
         is_folded: whether the folded difference decides, instead of the raw one.
         threshold, rule, freeze: as asked for, and the value for an experiment file; None where not asked for.
+        unrelated: files that began, as their trial says, from other weights than BEFORE.
     """
 
     before: Path
@@ -38,6 +40,7 @@ class Comparison:
     threshold: float | None = None
     rule: Rule | None = None
     freeze: int | tuple[int, ...] | None = None
+    unrelated: tuple[Path, ...] = ()
 
     def rows(self) -> list[dict[str, Any]]:
         """A row per convolution, see `row_of`."""
@@ -55,6 +58,7 @@ class Comparison:
             "threshold": self.threshold,
             "rule": self.rule,
             "freeze": self.freeze,
+            "unrelated": [str(path) for path in self.unrelated],
             "convolutions": self.rows(),
         }
 
@@ -131,6 +135,7 @@ def compare(
         threshold,
         None if threshold is None else rule,
         value,
+        tuple(other.path for other in (new, third) if other is not None and not _may_begin_at(old, other)),
     )
 
 
@@ -153,6 +158,13 @@ def reinitialised_between(before: Checkpoint, after: Checkpoint) -> frozenset[in
     is_one_trial = before.trial is not None and after.trial is not None and _root(before) == _root(after)
     at_begin = frozenset() if is_one_trial else after.random_before()
     return before.random_after() | after.random_after() | at_begin
+
+
+def _may_begin_at(before: Checkpoint, after: Checkpoint) -> bool:
+    """Whether AFTER's trial began with BEFORE's file, or is BEFORE's own, or no trial is there to say."""
+    if after.trial is None or (before.trial is not None and _root(before) == _root(after)):
+        return True
+    return after.trial.read()[0].start_sha256 == file_sha256(before.path)
 
 
 def layer_numbers(text: str | None) -> Sequence[int] | None:

@@ -24,6 +24,7 @@ __all__ = ["LARGE", "SIMILAR", "Plan", "make_plan"]
 LARGE = 1000  # pictures; about as many as a class has in ImageNet
 SIMILAR = 0.5  # half-way between the start's own pictures and scrambled ones
 _MOST_PICTURES = 64  # that similarity is measured on
+_DOUBT = "but the start hardly tells its own photos from scrambled ones: similarity means little; ask skylight advise"
 _SMALLER_RATE = 0.1  # of the learning rate, where every trained layer goes on learning
 
 Progress = Callable[[str, int, int], None]  # what is read, pictures done, pictures in all
@@ -110,6 +111,7 @@ def make_plan(
     freeze, why_freeze = _freeze(detector, start, is_large, is_similar)
     layers, why_head = _head(start, target.classes)
     is_whole = len(backbone) == sum(index < detector.backbone for index in detector.weighted_layers)
+    doubt = () if similarity.is_telling else (_DOUBT,)
     rate, why_rate = _rate(learning_rate, freeze, is_similar and is_whole)
     return Plan(
         target=target.root,
@@ -122,7 +124,7 @@ def make_plan(
         freeze=freeze,
         layers=layers,
         learning_rate=rate,
-        reasons=(why_freeze, why_head, why_rate),
+        reasons=(why_freeze, why_head, why_rate, *doubt),
     )
 
 

@@ -19,6 +19,7 @@ from pipeline.train.augment import augment, draw_views
 __all__ = ["Similarity", "measure_similarity", "scrambled"]
 
 _AT_ONCE = 16  # pictures in a batch
+_APART = 1.25  # times as far as the start's own pictures must scrambled ones lie
 _OPTIONS = Augment()  # batch norm remembers pictures as training shows them: augmented
 
 
@@ -39,6 +40,11 @@ class Similarity:
     near: float | None
     far: float
     by_layer: tuple[tuple[int, float], ...]
+
+    @property
+    def is_telling(self) -> bool:
+        """Whether scrambled pictures lie clearly farther than the start's own; else `value` is noise."""
+        return self.near is None or self.far > _APART * self.near
 
     @property
     def value(self) -> float:

@@ -18,6 +18,8 @@ from pipeline.workspace import Workspace
 
 __all__ = ["StartNetwork", "read_start"]
 
+_NETWORK = "yolov3-tiny"
+
 Progress = Callable[[int, int | None], None]  # bytes done, bytes in all if known
 
 
@@ -48,7 +50,7 @@ class StartNetwork:
 
 def read_start(
     origin: str,
-    network: str,
+    network: str | None,
     size: int | None,
     resize: str | None,
     classes: tuple[str, ...],
@@ -59,7 +61,8 @@ def read_start(
 
     Args:
         origin: folder of a finished trial, a weights file, or a name of `skylight weights`.
-        network, size, resize: what the file is of; of a trial it is known, and only the size may be another.
+        network, size, resize: what the file is of, by default yolov3-tiny at 416; a trial says it, and only the size
+            may be another.
 
     Raises:
         UserError: nothing is there, or it does not fit the network.
@@ -67,9 +70,11 @@ def read_start(
     path = Path(origin)
     trial = TrialFolder.holding(path) if path.exists() else None
     if trial is not None:
+        if network is not None:
+            raise refuse(f"--network {network}", f"{origin} is a trial's, which says it itself", "leave it out")
         return _of_trial(trial, path, size, resize, classes, workspace)
     known = None if len(path.parts) > 1 or path.is_file() else known_weights(origin)
-    made = architecture(network, size or 416, len(classes))
+    made = architecture(network or _NETWORK, size or 416, len(classes))
     weights = path if known is None else fetch_known(known, workspace.weights, progress)
     if not weights.is_file():
         raise refuse(

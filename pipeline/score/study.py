@@ -72,6 +72,8 @@ def run_study(wish: StudyWish, workspace: Workspace, stop: StopQuestion, report:
         raise refuse(wish.data, f"has one class, {data.classes[0]}", "give a set with two classes at least")
     for network in wish.networks:
         classifier(network, len(data.classes), wish.size)
+    if wish.pretrained and wish.techniques == ("scratch",):
+        raise refuse("--pretrained", "scratch begins with random weights", "leave it out, or add a technique")
     needs_files = wish.techniques != ("scratch",)
     files = pretrained_files(wish.networks, wish.pretrained, workspace.weights, report.on_bytes) if needs_files else {}
     for network, path in files.items():

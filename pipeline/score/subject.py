@@ -17,7 +17,7 @@ from pipeline.errors import refuse
 from pipeline.files import file_sha256
 from pipeline.networks.darknet import DarknetDetector
 from pipeline.networks.detector import Detector
-from pipeline.networks.families import architecture
+from pipeline.networks.families import architecture, square
 from pipeline.score.classifiers import Classifier, classifier, is_classifier, read_tensors
 from pipeline.score.pretrained import BytesProgress, fetch_pretrained
 from pipeline.score.trained_classifier import ClassifierFolder
@@ -135,7 +135,7 @@ def _of_classifier_folder(
 def _of_classifier(wish: SubjectWish, workspace: Workspace, progress: BytesProgress | None) -> Subject:
     if wish.weights is None:
         raise refuse(wish.network, "a name holds no weights", "give --weights: a file, imagenet, or random")
-    size = None if wish.size is None else _square(wish.size, wish.network)
+    size = None if wish.size is None else square(wish.size, wish.network)
     if wish.weights == "random":
         made, sha256 = classifier(wish.network, 2, size or _CLASSIFIER_SIZE), ""
     else:
@@ -218,7 +218,7 @@ def _of_foreign(wish: SubjectWish, network: str, weights: str | None, size: tupl
     """Ultralytics' and torchvision's detectors, with as many classes as the file has."""
     if weights is None:
         raise refuse(network, "a name holds no weights", "give --weights: a file, or random")
-    side = _square(size, network)
+    side = square(size, network)
     detector = architecture(network, side, 1).build()
     classes = 1 if weights == "random" else detector.classes_in(Path(weights)) or 1
     if classes != 1:
@@ -280,9 +280,3 @@ def _names(detector: Detector) -> list[str]:
 def _sized(cfg: Cfg, size: tuple[int, int] | None) -> DarknetDetector:
     net = {} if size is None else {"width": str(size[0]), "height": str(size[1])}
     return DarknetDetector(DarknetNetwork(with_options(cfg, {}, net)))
-
-
-def _square(size: tuple[int, int], network: str) -> int:
-    if size[0] != size[1]:
-        raise refuse(f"--size {size[0]}x{size[1]}", f"{network} takes square pictures", f"give --size {max(size)}")
-    return size[0]

@@ -27,7 +27,7 @@ from pipeline.errors import UserError, refuse
 from pipeline.files import file_sha256
 from pipeline.networks.darknet import DarknetDetector
 from pipeline.networks.detector import Detector
-from pipeline.networks.families import architecture
+from pipeline.networks.families import architecture, square
 from pipeline.train.dataset import load_images
 from pipeline.train.metrics import COUNTED, Scores, detect, score
 from pipeline.train.trial import TrialFolder, TrialSettings
@@ -199,7 +199,7 @@ def _foreign(wish: Wish, classes: int) -> _Subject:
         raise refuse(wish.network, "a name holds no weights", "give --weights with a .safetensors or .pt file")
     if wish.size is None:
         raise refuse(wish.network, "has no input size of its own", "give --size, for example --size 416")
-    network = architecture(wish.network, _square(wish.size, wish.network), classes)
+    network = architecture(wish.network, square(wish.size, wish.network), classes)
     resize = wish.resize or ("letterbox" if weights.endswith(".pt") else "stretch")  # as Ultralytics trains
     return _Subject(wish.network, network.build(), Path(weights), resize)
 
@@ -228,7 +228,7 @@ def _trial_and_data(wish: Wish, workspace: Workspace) -> tuple[_Subject, Curated
 
 def _trained_network(settings: TrialSettings, size: tuple[int, int] | None) -> Detector:
     """The network of another family that a trial trained."""
-    side = settings.size if size is None else _square(size, settings.network)
+    side = settings.size if size is None else square(size, settings.network)
     return architecture(settings.network, side, len(settings.classes)).build()
 
 
@@ -295,12 +295,6 @@ def _sized(cfg: Cfg, size: tuple[int, int] | None) -> DarknetDetector:
     _cfg_classes(cfg)
     net = {} if size is None else {"width": str(size[0]), "height": str(size[1])}
     return DarknetDetector(DarknetNetwork(with_options(cfg, {}, net)))
-
-
-def _square(size: tuple[int, int], network: str) -> int:
-    if size[0] != size[1]:
-        raise refuse(f"--size {size[0]}x{size[1]}", f"{network} takes square pictures", f"give --size {max(size)}")
-    return size[0]
 
 
 def _require_classes(subject: _Subject, data: CuratedSet) -> None:

@@ -161,6 +161,7 @@ def test_several_seeds_share_a_row(objects: Path, tmp_path: Path, capsys: pytest
         (["--network", "resnet99", "--technique", "scratch"], ("resnet99", "no classifier of torchvision")),
         (["--technique", "scratch", "--smallest", "500"], ("0 objects in train, 48 too small", "--smallest")),
         (["--pretrained", "resnet18"], ("--pretrained resnet18", "resnet18=resnet18.pth")),
+        (["--technique", "scratch", "--pretrained", "resnet18=none.pth"], ("--pretrained", "random weights")),
         (["--name", "../up"], ("--name ../up", "letters")),
     ],
 )

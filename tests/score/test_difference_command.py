@@ -49,6 +49,16 @@ def test_a_trial_that_began_at_random_is_marked_not_scored(trained: Path) -> Non
     assert {row["mark"] for row in rows} == {None}
 
 
+def test_a_trial_that_began_elsewhere_is_said_to_be_unrelated(trained: Path, skylight: Skylight) -> None:
+    first, second, sibling = (str(trained / name) for name in (FIRST, SECOND, SECOND.replace("-f4", "-f0")))
+    assert compare(first, second, null=sibling).unrelated == ()
+    assert compare(first, first).unrelated == ()
+    assert [path.parent.name for path in compare(second, sibling).unrelated] == ["first-f0-s0"]
+    done = skylight("difference", second, sibling)
+    assert done.returncode == 0, done.stderr
+    assert f"{sibling}/best.weights was not trained from {second}/best.weights" in done.stdout
+
+
 def test_bare_files_mark_what_is_named_and_what_has_another_shape(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "small.cfg").write_text(SMALL_CFG.replace("classes=4", "classes=1").replace("filters=18", "filters=12"))
     for name, trial in (("before", FIRST), ("after", SECOND)):

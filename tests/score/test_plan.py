@@ -12,12 +12,13 @@ import torch
 from drawn import SMALL_CFG, Skylight, assert_refused, draw_set
 from torch import Tensor
 
-from pipeline.darknet import DarknetNetwork, read_cfg
+from pipeline.darknet import DarknetNetwork, Header, read_cfg, save_weights
 from pipeline.darknet.network import BatchNorm
+from pipeline.files import file_sha256
 from pipeline.networks.darknet import DarknetDetector
 from pipeline.networks.detector import Detector
 from pipeline.networks.families import architecture
-from pipeline.score.similarity import measure_similarity, scrambled
+from pipeline.score.similarity import Similarity, measure_similarity, scrambled
 
 TRIAL = "runs/small/first/scratch-f0-s0"
 
@@ -154,3 +155,30 @@ def test_backbone_and_head_begin_where_they_do(name: str, backbone: int, first_h
 )
 def test_a_start_that_is_not_there_is_one_line(trained: Path, skylight: Skylight, start: str, parts: list[str]) -> None:
     assert_refused(skylight("plan", trained / "squares", "--start", start, "--root", trained), *parts)
+
+
+def test_what_a_trial_says_itself_is_not_asked_again(trained: Path, skylight: Skylight) -> None:
+    start = trained / TRIAL
+    done = skylight("plan", trained / "squares", "--start", start, "--network", "yolov3", "--root", trained)
+    assert_refused(done, "--network yolov3", "leave it out")
+
+
+@pytest.mark.parametrize(
+    ("near", "far", "is_telling"), [(0.12, 0.25, True), (0.99, 0.99, False), (0.31, 0.36, False), (None, 0.2, True)]
+)
+def test_marks_that_lie_close_together_tell_nothing(near: float | None, far: float, is_telling: bool) -> None:
+    assert Similarity(0.2, near, far, ()).is_telling == is_telling
+
+
+def test_a_start_that_tells_nothing_is_said(trained: Path, skylight: Skylight, tmp_path: Path) -> None:
+    """Weights that were hardly trained: their batch norm knows nothing about any photos."""
+    root = tmp_path / "fresh"
+    shutil.copytree(trained / TRIAL, root / TRIAL)
+    shutil.copytree(trained / "squares", root / "squares")
+    network = DarknetNetwork(read_cfg(root / TRIAL / "network.cfg"))
+    save_weights(network, root / TRIAL / "best.weights", Header(seen=0))
+    file = root / TRIAL / "trial.json"
+    content = json.loads(file.read_text())
+    content["result"]["best_weights_sha256"] = file_sha256(root / TRIAL / "best.weights")
+    file.write_text(json.dumps(content))
+    assert "similarity means little" in _plan(skylight, root, root / "squares")["reasons"][-1]
