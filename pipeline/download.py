@@ -46,6 +46,7 @@ NO_CONNECTION = "no connection; is there a network?"
 
 _BLOCK = 1 << 16  # what a connection that breaks off can lose
 _LONGEST_PAUSE = 60.0  # seconds
+_LEAST_DIGITS = 8  # of a checksum; torchvision's file names hold so many
 
 
 class Transient(Exception):  # noqa: N818 - no error until the attempts are used up
@@ -69,8 +70,8 @@ def download(
 ) -> Path:
     """Get `url` to `target`, unless a file of that size and checksum is there; returns `target`.
 
-    size: bytes. sha256, md5: hexadecimal, of which the first digits do. The length that the server names is checked
-    too, and its MD5 where none is given.
+    size: bytes. sha256, md5: hexadecimal, of which the first eight digits or more do. The length that the server names
+    is checked too, and its MD5 where none is given.
     timeout: seconds without a byte. Stalls, cut-offs, 408, 429 and 5xx are tried again, up to `attempts` times in a row
     that bring nothing.
 
@@ -78,6 +79,8 @@ def download(
         UserError: no address, not there (404), not allowed, no network, wrong content, no room, or a second download to
             the same place. What was received stays in the `.part`, unless it is wrong.
     """
+    if any(wanted is not None and len(wanted) < _LEAST_DIGITS for wanted in (sha256, md5)):
+        raise ValueError(f"a checksum of fewer than {_LEAST_DIGITS} digits proves nothing")
     if target.is_file() and _is_right(target, size, sha256, md5):
         return target
     refuse_address(url)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from pipeline.experiment import Experiment
 from pipeline.progress import Bars
-from pipeline.report.difference_plots import plot_accuracy, plot_differences, require_plottable
+from pipeline.report.difference_plots import plot_accuracy, plot_differences
+from pipeline.report.pictures import require_plottable
 from pipeline.report.scores import accuracy_points, difference_curves, part_of
 from pipeline.score.compare import Comparison
 from pipeline.score.null import plan_null

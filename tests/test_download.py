@@ -239,3 +239,9 @@ def test_the_proxy_of_the_environment_is_asked_but_not_for_what_it_excepts(
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         assert download(f"{server.url}/b", tmp_path / "b").read_bytes() == CONTENT
         assert [path for path, _ in server.asked] == ["http://photos.invalid/a", "/b"]
+
+
+def test_a_checksum_of_a_few_digits_is_no_proof(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(CONTENT)
+    with pytest.raises(ValueError, match="proves nothing"):
+        download("http://localhost/a", tmp_path / "a", sha256=hashlib.sha256(CONTENT).hexdigest()[:7])

@@ -159,7 +159,7 @@ def features(
 )
 def curves(
     trials: Annotated[list[Path], typer.Argument(metavar="TRIAL...", help="Folders of trials, finished or not.")],
-    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Also draw them: .png or .svg.")] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Also draw them: .png, .svg or .pdf.")] = None,
     as_json: Json = False,
 ) -> None:
     """Precision, recall, AP and F1 of every evaluation of trials of `skylight train`."""

@@ -20,7 +20,9 @@ _Part = Annotated[
 @app.command(
     epilog="Examples: skylight difference runs/facades/windows/scratch-f0-s0 runs/facades/arch/windows-f0-s0; "
     "skylight difference yolov3-tiny.weights mine.weights --network yolov3-tiny --reinitialised 15,22; "
-    "skylight difference old.pth new.pth --network resnet18 --threshold 0.01 --rule prefix --write-freeze freeze.yaml"
+    "skylight difference old.pth new.pth --network resnet18 --plot moved.png; "
+    "skylight difference runs/facades/windows/scratch-f0-s0 runs/facades/arch/windows-f0-s0 "
+    "--threshold 0.01 --rule prefix --write-freeze freeze.yaml"
 )
 def difference(
     before: Annotated[str, typer.Argument(metavar="BEFORE", help="Folder of a trial, or a weights file.")],

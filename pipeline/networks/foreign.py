@@ -18,13 +18,13 @@ from pipeline.errors import UserError, refuse
 from pipeline.files import write_bytes
 from pipeline.networks.detector import Detector
 
-__all__ = ["Checkpoint", "ForeignDetector", "as_training", "read_safetensors", "read_safetensors_about"]
+__all__ = ["ForeignCheckpoint", "ForeignDetector", "as_training", "read_safetensors", "read_safetensors_about"]
 
 _COUNTER = "num_batches_tracked"  # of batch norm; read by nothing as long as momentum is a number
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class ForeignCheckpoint:
     """Tensors by the name the network gives them, and the number of classes of its head where that is known."""
 
     tensors: dict[str, Tensor]
@@ -104,13 +104,13 @@ class ForeignDetector(Detector):
                 own.copy_(found_tensor)
         return wanted
 
-    def read(self, path: Path) -> Checkpoint:
+    def read(self, path: Path) -> ForeignCheckpoint:
         """Read a checkpoint of any format that the family has."""
         if not path.is_file():
             raise refuse(path, "no such file", f"give a {self.suffix} checkpoint of {self.name}")
         return read_safetensors(path)
 
-    def _fitting(self, path: Path, checkpoint: Checkpoint, index: int, key: str, own: Tensor) -> Tensor:
+    def _fitting(self, path: Path, checkpoint: ForeignCheckpoint, index: int, key: str, own: Tensor) -> Tensor:
         """The tensor of that name, which must be whole and of the network's shape."""
         remedy = f"give a checkpoint of {self.name}" + (f", or load fewer than {index + 1} layers" if index else "")
         tensor = checkpoint.tensors.get(key)
@@ -149,7 +149,7 @@ def as_training(*modules: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def read_safetensors(path: Path) -> Checkpoint:
+def read_safetensors(path: Path) -> ForeignCheckpoint:
     """Read a .safetensors file.
 
     Raises:
@@ -158,7 +158,7 @@ def read_safetensors(path: Path) -> Checkpoint:
     with _opened(path) as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         classes = (file.metadata() or {}).get("classes", "")
-    return Checkpoint(tensors, int(classes) if classes.isdecimal() else None)
+    return ForeignCheckpoint(tensors, int(classes) if classes.isdecimal() else None)
 
 
 def read_safetensors_about(path: Path) -> dict[str, str]:

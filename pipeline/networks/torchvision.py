@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import refuse
 from pipeline.networks.detector import Layer
-from pipeline.networks.foreign import Checkpoint, ForeignDetector, as_training
+from pipeline.networks.foreign import ForeignCheckpoint, ForeignDetector, as_training
 
 __all__ = ["TorchvisionDetector", "faster_rcnn", "read_pth"]
 
@@ -145,7 +145,7 @@ class TorchvisionDetector(ForeignDetector):
             nn.utils.rnn.pad_sequence([row[1] for row in rows], batch_first=True),
         )
 
-    def read(self, path: Path) -> Checkpoint:
+    def read(self, path: Path) -> ForeignCheckpoint:
         """Of torchvision's own files the detector's .pth, and a ResNet-50 classifier's, which fills the body."""
         if path.suffix != ".pth" or not path.is_file():
             return super().read(path)
@@ -153,7 +153,7 @@ class TorchvisionDetector(ForeignDetector):
         if "conv1.weight" in tensors:
             tensors = {f"backbone.body.{key}": tensor for key, tensor in tensors.items() if not key.startswith("fc.")}
         scores = tensors.get("roi_heads.box_predictor.cls_score.weight")
-        return Checkpoint(tensors, None if scores is None else len(scores) - 1)
+        return ForeignCheckpoint(tensors, None if scores is None else len(scores) - 1)
 
     @property
     def _first(self) -> int:

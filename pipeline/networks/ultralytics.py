@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import refuse
 from pipeline.networks.detector import Layer
-from pipeline.networks.foreign import Checkpoint, ForeignDetector, as_training
+from pipeline.networks.foreign import ForeignCheckpoint, ForeignDetector, as_training
 
 __all__ = ["UltralyticsDetector", "ultralytics_detector"]
 
@@ -139,12 +139,12 @@ class UltralyticsDetector(ForeignDetector):
         """Load a .safetensors file of ours or a .pt file of Ultralytics, the averaged weights where it has them."""
         return super().load(path, layers)
 
-    def read(self, path: Path) -> Checkpoint:
+    def read(self, path: Path) -> ForeignCheckpoint:
         """A checkpoint of ours, or the tensors of a .pt file."""
         if path.suffix != ".pt":
             return super().read(path)
         model = _read_model(path)
-        return Checkpoint(model.float().state_dict(), _classes(model))
+        return ForeignCheckpoint(model.float().state_dict(), _classes(model))
 
     def _boundary(self) -> tuple[int, ...]:
         """Numbers of the outputs before the first learned block that it and later ones read; -1 for the images."""

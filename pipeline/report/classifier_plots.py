@@ -2,22 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.files import new_file
 from pipeline.report.classified import judged
+from pipeline.report.pictures import COLOURS, picture
 from pipeline.score.figures import Figures
 from pipeline.score.study import Trained
 from pipeline.score.trained_classifier import Epoch
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 __all__ = ["plot_classifier"]
-
-_TRAIN, _VAL = "#0072B2", "#D55E00"  # Okabe and Ito's, which colour-blind people can tell apart
 
 
 def plot_classifier(trained: Trained) -> None:
@@ -35,48 +29,33 @@ def plot_classifier(trained: Trained) -> None:
 
 def _plot_confusion(found: Figures, title: str, path: Path) -> None:
     """Rows are the labels; the colour is the share of the row."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
     counts = np.array(found.confusion)
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     names = [entry.name for entry in found.per_class]
     side = 2.5 + 0.7 * len(names)
-    figure, axes = plt.subplots(figsize=(side, side), layout="constrained")
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
-    axes.set_yticks(range(len(names)), names)
-    axes.set(xlabel="predicted", ylabel="labelled", title=title)
-    for (row, column), count in np.ndenumerate(counts):
-        colour = "white" if shares[row, column] > 0.5 else "black"
-        axes.text(column, row, f"{count}\n{100 * shares[row, column]:.0f} %", ha="center", va="center", color=colour)
-    _save(figure, path)
+    with picture(path, (side, side)) as [[axes]]:
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+        axes.set_yticks(range(len(names)), names)
+        axes.set(xlabel="predicted", ylabel="labelled", title=title)
+        for (row, column), count in np.ndenumerate(counts):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(
+                column, row, f"{count}\n{100 * shares[row, column]:.0f} %", ha="center", va="center", color=colour
+            )
 
 
 def _plot_losses(epochs: Sequence[Epoch], title: str, path: Path) -> None:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
     from matplotlib.ticker import MaxNLocator
 
     numbers = [epoch.epoch for epoch in epochs]
-    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
-    axes.plot(numbers, [epoch.train_loss for epoch in epochs], color=_TRAIN, marker=".", label="train")
-    axes.plot(numbers, [epoch.val_loss for epoch in epochs], color=_VAL, marker=".", linestyle="--", label="val")
-    axes.set(xlabel="epoch", ylabel="cross entropy, mean per crop", ylim=(0, None))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_title(title, fontsize=9, wrap=True)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    _save(figure, path)
-
-
-def _save(figure: "Figure", path: Path) -> None:
-    import matplotlib.pyplot as plt
-
-    with new_file(path) as part:
-        figure.savefig(part, dpi=120)
-    plt.close(figure)
+    with picture(path, (8, 5)) as [[axes]]:
+        axes.plot(numbers, [epoch.train_loss for epoch in epochs], color=COLOURS[0], marker=".", label="train")
+        axes.plot(
+            numbers, [epoch.val_loss for epoch in epochs], color=COLOURS[1], marker=".", linestyle="--", label="val"
+        )
+        axes.set(xlabel="epoch", ylabel="cross entropy, mean per crop", ylim=(0, None))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_title(title, fontsize=9, wrap=True)
+        axes.grid(alpha=0.3)
+        axes.legend()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.report.columns import ruled
-from pipeline.score.feature_probe import Probe
+from pipeline.score.feature_probe import FeatureProbe
 from pipeline.score.subject import Subject
 
 __all__ = ["features_text", "probe_text"]
@@ -17,7 +17,7 @@ def features_text(path: Path, shape: Sequence[int], subject: Subject) -> str:
     return f"{path}: {' x '.join(map(str, shape))} float32, {what}, {size}"
 
 
-def probe_text(probe: Probe) -> str:
+def probe_text(probe: FeatureProbe) -> str:
     """A row per split, with the accuracy of every class."""
     classes = [entry.name for entry in next(iter(probe.found.values())).per_class]
     rows = [["split", "crops", "accuracy", "F1", "precision", "all", *classes]]

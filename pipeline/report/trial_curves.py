@@ -6,16 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import refuse
-from pipeline.files import new_file
 from pipeline.report.columns import ruled
+from pipeline.report.pictures import COLOURS, DASHES, picture, require_plottable
 from pipeline.train.trial import Evaluation, TrialFolder, TrialSettings
 
 __all__ = ["TrialCurve", "curves_rows", "plot_curves", "read_curve", "trial_curves_text"]
 
 _FIGURES = (("precision", "precision"), ("recall", "recall"), ("ap50", "AP"), ("f1", "F1"))
-# Okabe and Ito's colours, which colour-blind people can tell apart, one per trial; then other dashes.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_DASHES = ("-", "--", ":", "-.")
 
 
 @dataclass(frozen=True)
@@ -77,30 +74,21 @@ def curves_rows(curves: Sequence[TrialCurve]) -> list[dict[str, Any]]:
 
 
 def plot_curves(curves: Sequence[TrialCurve], path: Path) -> None:
-    """Draw the four figures over the iterations into `path` (.png or .svg), a line per trial."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    if path.suffix not in (".png", ".svg"):
-        raise refuse(f"--plot {path}", "neither .png nor .svg", "give a name that ends in one of them")
-    figure, panels = plt.subplots(2, 2, figsize=(10, 7), sharex=True, layout="constrained")
-    for axes, (key, label) in zip(panels.flat, _FIGURES, strict=True):
-        for index, curve in enumerate(curves):
-            axes.plot(
-                [evaluation.iteration for evaluation in curve.evaluations],
-                [100 * getattr(evaluation, key) for evaluation in curve.evaluations],
-                color=_COLOURS[index % len(_COLOURS)],
-                linestyle=_DASHES[index // len(_COLOURS) % len(_DASHES)],
-                marker=".",
-                label=curve.name,
-            )
-        axes.set(ylabel=f"{label} on val, %", ylim=(0, 100))
-        axes.grid(alpha=0.3)
-    for axes in panels[1]:
-        axes.set_xlabel("iterations")
-    panels[0, 0].legend(fontsize="small")
-    with new_file(path) as part:
-        figure.savefig(part, dpi=120)
-    plt.close(figure)
+    """Draw the four figures over the iterations into `path`, a line per trial: its colour, then its dashes."""
+    require_plottable(path)
+    with picture(path, (10, 7), rows=2, columns=2) as panels:
+        for axes, (key, label) in zip(panels.flat, _FIGURES, strict=True):
+            for index, curve in enumerate(curves):
+                axes.plot(
+                    [evaluation.iteration for evaluation in curve.evaluations],
+                    [100 * getattr(evaluation, key) for evaluation in curve.evaluations],
+                    color=COLOURS[index % len(COLOURS)],
+                    linestyle=DASHES[index // len(COLOURS) % len(DASHES)],
+                    marker=".",
+                    label=curve.name,
+                )
+            axes.set(ylabel=f"{label} on val, %", ylim=(0, 100))
+            axes.grid(alpha=0.3)
+        for axes in panels[1]:
+            axes.set_xlabel("iterations")
+        panels[0, 0].legend(fontsize="small")

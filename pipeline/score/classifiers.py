@@ -5,6 +5,7 @@ Knows nothing about how they are trained, nor where files come from.
 
 import json
 import re
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,9 @@ def classifier(name: str, classes: int, size: int) -> "Classifier":
     from torchvision import models
 
     if not is_classifier(name):
-        allowed = ", ".join(models.list_models(module=models))
-        raise refuse(f"network {name}", "no classifier of torchvision", f"allowed: {allowed}")
+        near = get_close_matches(name, models.list_models(module=models)) or ["resnet18", "mobilenet_v2"]
+        remedy = f"allowed: any by its name there, as {' or '.join(near)}"
+        raise refuse(f"network {name}", "no classifier of torchvision", remedy)
     made = Classifier(name, models.get_model(name, weights=None, num_classes=classes, **_OPTIONS.get(name, {})), size)
     made.eval()
     try:

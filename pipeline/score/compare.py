@@ -116,6 +116,8 @@ def compare(
     for other in (new, third):
         if other is not None:
             require_same_network(old, other)
+    if network is not None and all(one.trial for one in (old, new, third) if one is not None):
+        raise refuse(f"--network {network}", "both are trials', which say it themselves", "leave it out")
     unknown = sorted(set(reinitialised or ()) - set(old.outline.layers))
     if unknown:
         known = ", ".join(map(str, old.outline.layers))

@@ -13,7 +13,7 @@ import torch
 from pipeline.errors import refuse
 from pipeline.score.figures import Figures, figures
 
-__all__ = ["METHODS", "Method", "Probe", "probe", "require_labels"]
+__all__ = ["METHODS", "FeatureProbe", "Method", "probe", "require_labels"]
 
 Method = Literal["knn", "logistic"]
 METHODS = ("knn", "logistic")
@@ -22,7 +22,7 @@ _ITERATIONS = 1000  # of the logistic regression, at most
 
 
 @dataclass(frozen=True)
-class Probe:
+class FeatureProbe:
     """What was found.
 
     Attributes:
@@ -44,7 +44,7 @@ class Probe:
         return about | {"has_converged": self.has_converged, **found}
 
 
-def probe(path: Path, method: Method, neighbours: int = 5) -> Probe:
+def probe(path: Path, method: Method, neighbours: int = 5) -> FeatureProbe:
     """Fit on the rows of train in a file of `write_features`, and judge the other splits.
 
     Every feature is scaled to mean 0 and deviation 1 on train. neighbours: whose majority decides, for knn.
@@ -62,7 +62,7 @@ def probe(path: Path, method: Method, neighbours: int = 5) -> Probe:
     rows = {split: np.flatnonzero((splits == split) & (labels >= 0)) for split in ("train", "val", "test")}
     model = _model(method, min(neighbours, len(rows["train"])))
     model.fit(features[rows["train"]], labels[rows["train"]])
-    return Probe(
+    return FeatureProbe(
         method,
         len(rows["train"]),
         int((labels < 0).sum()),

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.curated import CuratedSet, hash_curated_set, read_curated_set
-from pipeline.darknet.known import fetch_known, known_weights, recognised
+from pipeline.curated import CuratedSet, read_curated_set
 from pipeline.errors import UserError, refuse
 from pipeline.files import file_sha256
 from pipeline.networks.detector import Detector
 from pipeline.networks.families import architecture
-from pipeline.train.trial import TrialFolder, TrialSettings
+from pipeline.train.named import finished_trial, named_weights, require_resize
+from pipeline.train.trial import TrialFolder
 from pipeline.workspace import Workspace
 
 __all__ = ["StartNetwork", "read_start"]
@@ -73,16 +73,11 @@ def read_start(
         if network is not None:
             raise refuse(f"--network {network}", f"{origin} is a trial's, which says it itself", "leave it out")
         return _of_trial(trial, path, size, resize, classes, workspace)
-    known = None if len(path.parts) > 1 or path.is_file() else known_weights(origin)
+    named = named_weights(origin)
     made = architecture(network or _NETWORK, size or 416, len(classes))
-    weights = path if known is None else fetch_known(known, workspace.weights, progress)
-    if not weights.is_file():
-        raise refuse(
-            weights, "no such file", "give the folder of a trial, a weights file or a name of skylight weights"
-        )
-    known = known or recognised(weights)
-    if known is not None and resize not in (None, known.resize):
-        raise refuse(f"--resize {resize}", f"{known.name} was trained with {known.resize}", "leave it out")
+    if named.known is not None:
+        require_resize(resize, named.known.resize, named.known.name)
+    weights, known = named.fetched(workspace, progress), named.known
     detector = made.build()
     trained = _load(detector, weights, made.first_head, None if known is None else known.layers)
     mode = resize or (known.resize if known else "stretch")
@@ -98,13 +93,11 @@ def _of_trial(
     workspace: Workspace,
 ) -> StartNetwork:
     """The best weights of a finished trial, or the file in its folder that was named."""
-    settings, result = folder.read()
-    if result is None:
-        raise refuse(folder.root, "is not finished", "run skylight train on its experiment")
-    if resize not in (None, settings.resize):
-        raise refuse(f"--resize {resize}", f"{folder.root} was trained with {settings.resize}", "leave it out")
-    network = str(folder.cfg) if folder.cfg.is_file() else settings.network
-    made = architecture(network, size or settings.size, len(classes))
+    start = finished_trial(folder.root)
+    assert start.result is not None
+    settings, result = start.settings, start.result
+    require_resize(resize, settings.resize, str(folder.root))
+    made = start.architecture(size, len(classes))
     detector = made.build()
     weights = path if path.is_file() else folder.best_weights
     loaded = _load(detector, weights, made.first_head, None)
@@ -117,16 +110,8 @@ def _of_trial(
         trained=tuple(index for index in loaded if index in result.trained_layers),
         resize=settings.resize,
         classes=settings.classes,
-        source=_source(settings, workspace),
+        source=next((read_curated_set(data) for data, is_same in start.sets(workspace) if is_same), None),
     )
-
-
-def _source(settings: TrialSettings, workspace: Workspace) -> CuratedSet | None:
-    """The set of a trial, if it lies where sets do and is what it was."""
-    for folder in (workspace.data / settings.data, workspace.root / settings.data):
-        if folder.is_dir() and hash_curated_set(folder) == settings.data_hash:
-            return read_curated_set(folder)
-    return None
 
 
 def _load(detector: Detector, path: Path, first_head: int, layers: int | None) -> tuple[int, ...]:

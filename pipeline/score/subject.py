@@ -11,8 +11,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor, nn
 
-from pipeline.darknet import Cfg, DarknetNetwork, network_cfg, read_cfg, shipped_networks, with_options
-from pipeline.darknet.known import KnownWeights, fetch_known, known_weights, recognised
+from pipeline.darknet import Cfg, network_cfg, read_cfg, shipped_networks
 from pipeline.errors import refuse
 from pipeline.files import file_sha256
 from pipeline.networks.darknet import DarknetDetector
@@ -21,8 +20,8 @@ from pipeline.networks.families import architecture, square
 from pipeline.score.classifiers import Classifier, classifier, is_classifier, read_tensors
 from pipeline.score.pretrained import BytesProgress, fetch_pretrained
 from pipeline.score.trained_classifier import ClassifierFolder
+from pipeline.train.named import finished_trial, named_weights, own_resize, require_resize, sized
 from pipeline.train.starts import require_same_layers
-from pipeline.train.trial import TrialFolder
 from pipeline.workspace import Workspace
 
 __all__ = ["Subject", "SubjectWish", "activations", "find_subject"]
@@ -161,16 +160,12 @@ def _filled_classifier(name: str, path: Path, size: int | None) -> Classifier:
 
 def _of_trial(wish: SubjectWish, root: Path) -> Subject:
     """A detector that `skylight train` trained, as it was trained."""
-    folder = TrialFolder.existing(root)
-    settings, result = folder.read()
-    if result is None and wish.weights is None:
-        raise refuse(root, "is not finished", "run skylight train on its experiment, or name a file by --weights")
-    if wish.resize not in (None, settings.resize):
-        found = f"was trained with resize {settings.resize}, not {wish.resize}"
-        raise refuse(root, found, "leave --resize out: the mode belongs to the weights")
+    trained = finished_trial(root, wish.weights)
+    folder, settings = trained.folder, trained.settings
+    require_resize(wish.resize, settings.resize, str(root))
     weights = wish.weights or str(folder.best_weights)
     if folder.cfg.is_file():
-        return _of_darknet(wish, str(root), _sized(read_cfg(folder.cfg), wish.size), weights, settings.resize)
+        return _of_darknet(wish, str(root), sized(read_cfg(folder.cfg), wish.size), weights, settings.resize)
     return _of_foreign(wish, settings.network, weights, wish.size or (settings.size, settings.size), settings.resize)
 
 
@@ -180,32 +175,18 @@ def _of_cfg(wish: SubjectWish, cfg: Cfg, workspace: Workspace, progress: BytesPr
         raise refuse(
             wish.network, "a cfg holds no weights", "give --weights: a file, a name of skylight weights, random"
         )
-    detector = _sized(cfg, wish.size)
-    resize = "letterbox" if cfg.net.integer("letter_box", 0) else "stretch"  # as AlexeyAB's Darknet reads it
-    weights, known = wish.weights, _known(wish.weights)
+    detector = sized(cfg, wish.size)
+    if wish.weights == "random":
+        return _of_darknet(wish, wish.network, detector, wish.weights, own_resize(cfg))
+    named = named_weights(wish.weights)
+    known = named.known
     if known is not None:
         number = _layer_number(wish.layer, wish.network, _names(detector))
         require_same_layers(known, detector.network.cfg, number + 1, wish.network)
-        if wish.resize not in (None, known.resize):
-            remedy = f"write --resize {known.resize}, or leave it out"
-            raise refuse(f"--resize {wish.resize}", f"{known.name} was trained with {known.resize}", remedy)
-        resize = known.resize
-        if not Path(weights).is_file():
-            bar = None if progress is None else lambda done, total: progress(weights, done, total)
-            weights = str(fetch_known(known, workspace.weights, bar))
-    return _of_darknet(wish, wish.network, detector, weights, resize)
-
-
-def _known(weights: str) -> KnownWeights | None:
-    """Published weights by their name, or by what is in the file."""
-    path = Path(weights)
-    if weights == "random":
-        return None
-    if path.is_file():
-        return recognised(path)
-    if len(path.parts) > 1:
-        raise refuse(path, "no such file", "give the path of a weights file or a name of skylight weights")
-    return known_weights(weights)
+        require_resize(wish.resize, known.resize, known.name)
+    bar = None if progress is None else lambda done, total: progress(named.name, done, total)
+    weights = str(named.fetched(workspace, bar))
+    return _of_darknet(wish, wish.network, detector, weights, known.resize if known else own_resize(cfg))
 
 
 def _of_darknet(wish: SubjectWish, name: str, detector: DarknetDetector, weights: str, resize: str) -> Subject:
@@ -275,8 +256,3 @@ def _modules(detector: Detector) -> list[tuple[str, nn.Module]]:
 
 def _names(detector: Detector) -> list[str]:
     return [layer.name for layer in detector.network_layers]
-
-
-def _sized(cfg: Cfg, size: tuple[int, int] | None) -> DarknetDetector:
-    net = {} if size is None else {"width": str(size[0]), "height": str(size[1])}
-    return DarknetDetector(DarknetNetwork(with_options(cfg, {}, net)))

@@ -7,6 +7,7 @@ from itertools import pairwise
 __all__ = ["Diagnosis", "diagnose"]
 
 _LEAST_POINTS = 4
+_LEAST_TO_PRAISE = 6  # with fewer, that nothing was found wrong says little
 _RISE = 0.10  # of the loss on val over its lowest
 _FALL = 0.10  # of a loss over the last third of the points
 _EASIER = 0.5  # loss on val as part of that on train
@@ -54,4 +55,6 @@ def diagnose(points: Sequence[tuple[int, float, float | None]], unit: str = "ite
     if min(falls) > _FALL:
         rule = f"both losses still fall, val by {100 * falls[1]:.0f} % since {unit} {known[before][0]}"
         return Diagnosis("underfitting", f"{rule}; train longer")
+    if len(known) < _LEAST_TO_PRAISE - 1:
+        return Diagnosis("unknown", f"nothing speaks against it, but {len(known) + 1} evaluations are few")
     return Diagnosis("good fit", "loss on val has levelled off, and stays near its lowest")

@@ -14,23 +14,23 @@ import torch
 
 from deploy.frame import Detections
 from pipeline.curated import CuratedSet, LabelledImage, hash_curated_set, read_curated_set
-from pipeline.darknet import Cfg, DarknetNetwork, network_cfg, read_cfg, shipped_networks, with_options
-from pipeline.darknet.known import (
-    KnownWeights,
-    fetch_known,
-    known_weights,
-    recognised,
-    require_masks,
-    with_known_masks,
-)
+from pipeline.darknet import Cfg, network_cfg, read_cfg, shipped_networks
+from pipeline.darknet.known import KnownWeights, require_masks, with_known_masks
 from pipeline.errors import UserError, refuse
 from pipeline.files import file_sha256
-from pipeline.networks.darknet import DarknetDetector
 from pipeline.networks.detector import Detector
 from pipeline.networks.families import architecture, square
 from pipeline.train.dataset import load_images
 from pipeline.train.metrics import COUNTED, Scores, detect, score
-from pipeline.train.trial import TrialFolder, TrialSettings
+from pipeline.train.named import (
+    NamedWeights,
+    Trained,
+    finished_trial,
+    named_weights,
+    own_resize,
+    require_resize,
+    sized,
+)
 from pipeline.workspace import Workspace
 
 __all__ = ["Evaluated", "Resize", "Wish", "evaluate_network"]
@@ -121,7 +121,7 @@ class _Subject:
 
     name: str
     detector: Detector
-    weights: Path | KnownWeights
+    weights: NamedWeights
     resize: str
     classes: tuple[str, ...] | None = None
 
@@ -148,7 +148,7 @@ def evaluate_network(
         data = _read_data(wish.data, wish.split)
         subject = _darknet(wish) if is_cfg else _foreign(wish, len(data.classes))
     _require_classes(subject, data)
-    weights = _weights_file(subject.weights, workspace, download_progress)
+    weights = subject.weights.fetched(workspace, download_progress)
     _load(subject.detector, weights)
     detector = subject.detector.to("cuda" if torch.cuda.is_available() else "cpu")
     begin = time.perf_counter()
@@ -177,16 +177,15 @@ def _darknet(wish: Wish) -> _Subject:
         raise refuse(cfg.path, "has no [yolo] layer", "give the cfg of a detector, for example yolov3-tiny")
     if wish.weights is None:
         raise refuse(wish.network, "a cfg holds no weights", "give --weights with a file or a name of skylight weights")
-    known, weights = _known_and_file(wish.weights)
-    by_cfg = "letterbox" if cfg.net.integer("letter_box", 0) else "stretch"  # as AlexeyAB's Darknet reads it
-    resize: str = wish.resize or by_cfg
-    if known is not None:
-        cfg, resize = _fitting_known(known, cfg, wish), known.resize
+    weights = named_weights(wish.weights)
+    resize: str = wish.resize or own_resize(cfg)
+    if weights.known is not None:
+        cfg, resize = _fitting_known(weights.known, cfg, wish), weights.known.resize
     elif wish.with_known_masks:
-        raise refuse(
-            "--known-masks", f"{weights} is none of the published files", "leave it out: the cfg's masks count"
-        )
-    return _Subject(wish.network, _sized(cfg, wish.size), weights, resize)
+        found = f"{weights.name} is none of the published files"
+        raise refuse("--known-masks", found, "leave it out: the cfg's masks count")
+    _cfg_classes(cfg)
+    return _Subject(wish.network, sized(cfg, wish.size), weights, resize)
 
 
 def _foreign(wish: Wish, classes: int) -> _Subject:
@@ -201,45 +200,39 @@ def _foreign(wish: Wish, classes: int) -> _Subject:
         raise refuse(wish.network, "has no input size of its own", "give --size, for example --size 416")
     network = architecture(wish.network, square(wish.size, wish.network), classes)
     resize = wish.resize or ("letterbox" if weights.endswith(".pt") else "stretch")  # as Ultralytics trains
-    return _Subject(wish.network, network.build(), Path(weights), resize)
+    return _Subject(wish.network, network.build(), NamedWeights(weights, Path(weights), None), resize)
 
 
 def _trial_and_data(wish: Wish, workspace: Workspace) -> tuple[_Subject, CuratedSet]:
     """A trial of ours, on the set that it was trained on unless another one is given."""
     root = Path(wish.network)
-    folder = TrialFolder.existing(root)
-    settings, result = folder.read()
-    if result is None and wish.weights is None:
-        raise refuse(root, "is not finished", "run skylight train on its experiment, or name a file by --weights")
-    if wish.resize not in (None, settings.resize):
-        remedy = "leave --resize out: the mode belongs to the weights"
-        raise refuse(root, f"was trained with resize {settings.resize}, not {wish.resize}", remedy)
+    trained = finished_trial(root, wish.weights)
+    settings = trained.settings
+    require_resize(wish.resize, settings.resize, str(root))
     if wish.with_known_masks:
         raise refuse("--known-masks", f"{root} has the masks it was trained with", "leave it out")
-    if wish.data is not None:
-        data = _read_data(wish.data, wish.split)
-    else:
-        data = _training_set(settings, workspace, wish.split)
-    is_darknet = folder.cfg.is_file()
-    detector = _sized(read_cfg(folder.cfg), wish.size) if is_darknet else _trained_network(settings, wish.size)
-    weights = folder.best_weights if wish.weights is None else Path(wish.weights)
-    return _Subject(str(root), detector, weights, settings.resize, settings.classes), data
+    has_data = wish.data is not None
+    data = _read_data(wish.data, wish.split) if has_data else _training_set(trained, workspace, wish.split)
+    cfg = trained.folder.cfg
+    detector = sized(read_cfg(cfg), wish.size) if cfg.is_file() else _trained_network(trained, wish.size)
+    weights = trained.folder.best_weights if wish.weights is None else Path(wish.weights)
+    named = NamedWeights(str(weights), weights, None)
+    return _Subject(str(root), detector, named, settings.resize, settings.classes), data
 
 
-def _trained_network(settings: TrialSettings, size: tuple[int, int] | None) -> Detector:
+def _trained_network(trained: Trained, size: tuple[int, int] | None) -> Detector:
     """The network of another family that a trial trained."""
-    side = settings.size if size is None else square(size, settings.network)
-    return architecture(settings.network, side, len(settings.classes)).build()
+    return trained.architecture(None if size is None else square(size, trained.settings.network)).build()
 
 
-def _training_set(settings: TrialSettings, workspace: Workspace, split: str) -> CuratedSet:
+def _training_set(trained: Trained, workspace: Workspace, split: str) -> CuratedSet:
     """The set of a trial, as it was: it is looked for by its name under the workspace's data/ and root."""
-    for folder in (workspace.data / settings.data, workspace.root / settings.data):
-        if folder.is_dir():
-            if hash_curated_set(folder) != settings.data_hash:
-                remedy = f"give --data {folder} to measure on it all the same"
-                raise refuse(folder, f"is not the set that {settings.trial} was trained on", remedy)
-            return _read_data(folder, split)
+    settings = trained.settings
+    for folder, is_same in trained.sets(workspace)[:1]:
+        if not is_same:
+            remedy = f"give --data {folder} to measure on it all the same"
+            raise refuse(folder, f"is not the set that {settings.trial} was trained on", remedy)
+        return _read_data(folder, split)
     found = f"the set {settings.data} that it was trained on is not under {workspace.root}"
     raise refuse(settings.trial, found, "give --data or --root")
 
@@ -253,17 +246,6 @@ def _read_data(folder: Path | None, split: str) -> CuratedSet:
     return data
 
 
-def _known_and_file(weights: str) -> tuple[KnownWeights | None, Path | KnownWeights]:
-    """Published weights by their name, or by what is in the file; and the file, or what is to be downloaded."""
-    path = Path(weights)
-    if not path.is_file():
-        if len(path.parts) > 1:
-            raise refuse(path, "no such file", "give the path of a .weights file or a name of skylight weights")
-        known = known_weights(weights)
-        return known, known
-    return recognised(path), path
-
-
 def _fitting_known(known: KnownWeights, cfg: Cfg, wish: Wish) -> Cfg:
     """The cfg for published weights; what they were not trained with is refused."""
     if known.masks is None:
@@ -272,9 +254,7 @@ def _fitting_known(known: KnownWeights, cfg: Cfg, wish: Wish) -> Cfg:
     if classes != known.classes:
         remedy = f"use the cfg {known.network}"
         raise refuse(cfg.path, f"has {classes} classes where {known.name} was trained on {known.classes}", remedy)
-    if wish.resize not in (None, known.resize):
-        remedy = f"write --resize {known.resize}, or leave it out"
-        raise refuse(f"--resize {wish.resize}", f"{known.name} was trained with {known.resize}", remedy)
+    require_resize(wish.resize, known.resize, known.name)
     if wish.with_known_masks:
         return with_known_masks(known, cfg)
     try:
@@ -291,17 +271,11 @@ def _cfg_classes(cfg: Cfg) -> int:
     return counts.pop()
 
 
-def _sized(cfg: Cfg, size: tuple[int, int] | None) -> DarknetDetector:
-    _cfg_classes(cfg)
-    net = {} if size is None else {"width": str(size[0]), "height": str(size[1])}
-    return DarknetDetector(DarknetNetwork(with_options(cfg, {}, net)))
-
-
 def _require_classes(subject: _Subject, data: CuratedSet) -> None:
     """Refuse a head for other classes than the labels are of."""
-    path = subject.weights
+    path = subject.weights.file
     has = subject.detector.classes
-    if isinstance(path, Path) and path.is_file():
+    if path is not None and path.is_file():
         has = subject.detector.classes_in(path) or has
     if has != len(data.classes):
         remedy = (
@@ -312,10 +286,6 @@ def _require_classes(subject: _Subject, data: CuratedSet) -> None:
     if names is not None and names != data.classes and sorted(names) == sorted(data.classes):
         found = f"was trained with the classes {', '.join(names)}, and {data.root} has them in another order"
         raise refuse(subject.name, found, "put the names in data.yaml and the labels in that order")
-
-
-def _weights_file(weights: Path | KnownWeights, workspace: Workspace, progress: BytesProgress | None) -> Path:
-    return fetch_known(weights, workspace.weights, progress) if isinstance(weights, KnownWeights) else weights
 
 
 def _load(detector: Detector, path: Path) -> None:

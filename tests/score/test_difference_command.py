@@ -49,6 +49,11 @@ def test_a_trial_that_began_at_random_is_marked_not_scored(trained: Path) -> Non
     assert {row["mark"] for row in rows} == {None}
 
 
+def test_a_network_that_nothing_needs_is_refused(trained: Path) -> None:
+    with pytest.raises(UserError, match="--network yolov3: both are trials'"):
+        _rows(trained / FIRST, trained / SECOND, network="yolov3")
+
+
 def test_a_trial_that_began_elsewhere_is_said_to_be_unrelated(trained: Path, skylight: Skylight) -> None:
     first, second, sibling = (str(trained / name) for name in (FIRST, SECOND, SECOND.replace("-f4", "-f0")))
     assert compare(first, second, null=sibling).unrelated == ()

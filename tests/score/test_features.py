@@ -182,7 +182,7 @@ def test_folder_of_a_trial_brings_its_network_and_weights(trained: Path, tmp_pat
     subject = _subject(trial, 6, None)
     assert subject.weights_sha256 == file_sha256(trial / "best.weights")
     assert _features(subject, trained / "squares", tmp_path / "f.npz")["features"].shape == (32, 32)
-    with pytest.raises(UserError, match="was trained with resize stretch"):
+    with pytest.raises(UserError, match="was trained with stretch"):
         _subject(trial, 6, None, resize="letterbox")
 
 

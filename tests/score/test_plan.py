@@ -150,7 +150,7 @@ def test_backbone_and_head_begin_where_they_do(name: str, backbone: int, first_h
     ("start", "parts"),
     [
         ("nothing.weights", ["weights nothing.weights: unknown", "one of darknet"]),
-        ("folder/nothing.weights", ["folder/nothing.weights: no such file", "the folder of a trial"]),
+        ("folder/nothing.weights", ["folder/nothing.weights: no such file", "skylight weights"]),
     ],
 )
 def test_a_start_that_is_not_there_is_one_line(trained: Path, skylight: Skylight, start: str, parts: list[str]) -> None:

@@ -29,6 +29,11 @@ def test_curves_are_judged_with_the_rule_that_fired(
     assert rule in found.rule
 
 
+def test_few_points_without_fault_are_not_praised() -> None:
+    points = _points([9, 5, 3, 2.5, 2.4, 2.4], [9, 5, 3.2, 2.8, 2.7, 2.7])[1:]
+    assert diagnose(points).verdict == "unknown"
+
+
 def test_too_few_points_or_no_loss_on_val_say_nothing() -> None:
     assert diagnose(_points([9, 5, 3, 2, 1, 1], [9, 5, 3, 2, 1, 1])[:3]).verdict == "unknown"
     assert diagnose([(step, 1.0, None) for step in STEPS]).verdict == "unknown"

@@ -171,7 +171,7 @@ def test_trial_needs_its_set_as_it_was(trained, tmp_path):
 
 
 def test_trial_keeps_its_resize_mode_and_its_order_of_classes(trained, tmp_path):
-    with pytest.raises(UserError, match="was trained with resize stretch, not letterbox; leave --resize out"):
+    with pytest.raises(UserError, match="was trained with stretch; write --resize stretch, or leave it out"):
         _measured(Wish(str(trained / TRIAL), resize="letterbox"), trained)
     folder = tmp_path / "trial"
     shutil.copytree(trained / TRIAL, folder)
@@ -191,7 +191,9 @@ def test_unfinished_trial_is_refused_unless_a_file_is_named(trained, tmp_path):
     shutil.copytree(trained / TRIAL, folder)
     content = json.loads((folder / "trial.json").read_text()) | {"result": None}
     (folder / "trial.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match="is not finished; run skylight train on its experiment, or name a file"):
+    with pytest.raises(
+        UserError, match="is not finished; run skylight train on its experiment, or name a weights file"
+    ):
         _measured(Wish(str(folder)), trained)
     wish = Wish(str(folder), weights=str(folder / "last.weights"))
     assert _measured(wish, trained).weights == folder / "last.weights"

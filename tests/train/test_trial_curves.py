@@ -38,7 +38,7 @@ def test_four_figures_of_every_evaluation_are_printed_and_drawn(
 def test_what_is_no_trial_is_refused(tmp_path: Path, trained: Path, skylight: Skylight) -> None:
     assert_refused(skylight("curves", tmp_path), "trial.json: no such file")
     trial = trained / "runs/small/first/scratch-f0-s0"
-    assert_refused(skylight("curves", trial, "--plot", tmp_path / "curves.txt"), "neither .png nor .svg")
+    assert_refused(skylight("curves", trial, "--plot", tmp_path / "curves.txt"), "no picture ends in .txt")
 
 
 def test_kitti_experiment_measures_every_five_epochs_from_both_starts(tmp_path: Path, skylight: Skylight) -> None:
