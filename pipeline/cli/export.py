@@ -1,13 +1,40 @@
-"""The verb that makes bundles."""
+"""The verbs of export: a bundle, and what is asked of an ONNX file before one is made."""
 
 import json
 from pathlib import Path
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
 
 from pipeline.cli.app import ExperimentFile, Json, Root, app
 
+__all__ = ["export_app"]
 
-@app.command(epilog="Example: skylight export experiments/facades.yaml")
-def export(experiment: ExperimentFile, root: Root = Path(), as_json: Json = False) -> None:
+_DEFAULT = "make"
+
+
+class _WithDefault(TyperGroup):
+    """`skylight export EXPERIMENT` is `skylight export make EXPERIMENT`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in (*self.commands, *self.get_help_option_names(ctx)):
+            args = [_DEFAULT, *args]
+        return list(super().parse_args(ctx, args))
+
+
+export_app = typer.Typer(
+    cls=_WithDefault,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    epilog="Example: skylight export experiments/facades.yaml",
+    help="Make a bundle (skylight export EXPERIMENT), after checking that nothing changed on the way to it.",
+)
+app.add_typer(export_app, name="export")
+
+
+@export_app.command(_DEFAULT, epilog="Example: skylight export experiments/facades.yaml")
+def make(experiment: ExperimentFile, root: Root = Path(), as_json: Json = False) -> None:
     """Make the bundle of an experiment from its best trial, after checking that nothing changed on the way."""
     from pipeline.experiment import read_experiment
     from pipeline.steps import export_best
