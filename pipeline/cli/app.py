@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 from pipeline.errors import refuse
 
 if TYPE_CHECKING:
-    from pipeline.train.evaluate import Resize
+    from pipeline.train.pairing import Resize
 
 __all__ = ["ExperimentFile", "Json", "Root", "app", "one_of", "resize_mode", "width_and_height"]
 

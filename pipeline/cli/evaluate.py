@@ -39,7 +39,7 @@ def evaluate(
     from pipeline.progress import Bars
     from pipeline.report.evaluated import evaluation_text
     from pipeline.steps import evaluate_with_bars
-    from pipeline.train.evaluate import Wish
+    from pipeline.train.pairing import Wish
     from pipeline.workspace import Workspace
 
     wish = Wish(

@@ -27,8 +27,9 @@ from pipeline.networks.darknet import DarknetDetector
 from pipeline.networks.families import architecture
 from pipeline.train import evaluate as module
 from pipeline.train.dataset import load_images
-from pipeline.train.evaluate import Evaluated, Wish, evaluate_network
+from pipeline.train.evaluate import Evaluated, evaluate_network
 from pipeline.train.metrics import Counts, evaluate, score
+from pipeline.train.pairing import Wish
 from pipeline.train.trial import TrialFolder
 from pipeline.workspace import Workspace
 
