@@ -37,6 +37,7 @@ app.add_typer(export_app, name="export")
 def make(experiment: ExperimentFile, root: Root = Path(), as_json: Json = False) -> None:
     """Make the bundle of an experiment from its best trial, after checking that nothing changed on the way."""
     from pipeline.experiment import read_experiment
+    from pipeline.report.parity import parity_text
     from pipeline.steps import export_best
     from pipeline.workspace import Workspace
 
@@ -46,4 +47,4 @@ def make(experiment: ExperimentFile, root: Root = Path(), as_json: Json = False)
         return
     origin = bundle.provenance
     print(f"{bundle.root}: {origin['stage']}/{origin['trial']}, AP@0.5 on val {100 * origin['best_ap50']:.1f} %")
-    print("PyTorch against ONNX Runtime: " + ", ".join(f"{key} {value:g}" for key, value in bundle.parity.items()))
+    print(parity_text(bundle.parity))

@@ -10,15 +10,12 @@ from pipeline.curated import read_dataset_json
 from pipeline.darknet import DarknetNetwork, load_weights, read_cfg
 from pipeline.errors import refuse
 from pipeline.experiment import ExportChoice
+from pipeline.export.gate import parity_of
 from pipeline.export.onnx import export_onnx
-from pipeline.export.parity import check_parity
-from pipeline.train.dataset import load_images
+from pipeline.networks.darknet import DarknetDetector
 from pipeline.train.stages import PlannedTrial
 
 __all__ = ["best_trial", "export_bundle"]
-
-# Pictures of the val split that the exported model is checked on.
-_PARITY_PICTURES = 64
 
 
 def best_trial(choice: ExportChoice, plan: Sequence[PlannedTrial]) -> PlannedTrial:
@@ -53,11 +50,10 @@ def export_bundle(choice: ExportChoice, trial: PlannedTrial, bundles: Path) -> B
         raise refuse(trial.folder.root, f"network {trial.network.name}", "bundles are made of Darknet networks")
     network = DarknetNetwork(read_cfg(trial.folder.cfg))
     load_weights(network, trial.folder.best_weights)
-    network.eval()
     size = network.spec.input
-    data = load_images(trial.data.splits["val"][:_PARITY_PICTURES], size.width, size.height, settings.resize)
-    model = export_onnx(network)
-    parity = check_parity(network, model, data, settings.classes)
+    detector = DarknetDetector(network)
+    exported = export_onnx(detector)
+    parity = parity_of(detector, exported, trial.data.splits["val"], settings.resize)
     about = read_dataset_json(trial.data.root) or {}
     manifest = {
         "name": choice.name,
@@ -86,4 +82,4 @@ def export_bundle(choice: ExportChoice, trial: PlannedTrial, bundles: Path) -> B
         },
         "parity": parity.as_dict(),
     }
-    return write_bundle(bundles / f"{choice.name}-{choice.version}", {"model.onnx": model}, manifest)
+    return write_bundle(bundles / f"{choice.name}-{choice.version}", {"model.onnx": exported.model}, manifest)

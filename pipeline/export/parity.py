@@ -1,104 +1,248 @@
-"""Whether the exported model gives what the trained one gives: same pictures through both, compared and judged."""
+"""Whether others compute what the trained detector does: the same pictures through all of them, compared and judged.
 
-import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+Knows nothing of how anyone computes, nor of what becomes of the verdict.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deploy.backends import OnnxRuntimeBackend
 from deploy.decode import detections_from_network
 from deploy.frame import Detections
 from deploy.nms import iou
-from pipeline.darknet import DarknetNetwork
+from deploy.resize import Placement
 from pipeline.errors import refuse
-from pipeline.networks.darknet import DarknetDetector
-from pipeline.train.dataset import ImageTensors
-from pipeline.train.metrics import NMS_THRESHOLD, SCORE_THRESHOLD, average_precision, detect
+from pipeline.export.runners import Outputs, Runner
+from pipeline.train.dataset import load_images
+from pipeline.train.metrics import COUNTED, NMS_THRESHOLD, SCORE_THRESHOLD, average_precision
 
-__all__ = ["LIMITS", "Parity", "check_parity"]
+if TYPE_CHECKING:
+    from pipeline.curated import LabelledImage
+
+__all__ = ["LIMITS", "Candidate", "Comparison", "Limits", "Parity", "check_parity"]
+
+Progress = Callable[[int, int], None]  # pictures done, pictures in all
+
+_PICTURES_AT_ONCE = 16  # in memory
+_WITH_HEADS = 8  # pictures whose raw heads are compared too
+_PARTNER_IOU, _PARTNER_SCORE = 0.9, 0.2
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The largest differences that a precision explains.
+
+    Attributes:
+        heads: of any value of a raw head, over the root mean square of that head.
+        score: of any score, 0 to 1.
+        box: of any side of a box that scores above 0.005 on either side, in pixels of the network's input; of a box
+            that is larger than the input, as if it were as large.
+        ap50: of AP at IoU 0.5, of any class.
+        unmatched: share of the detections above 0.25 that have no partner of their class at IoU 0.9 on the other side.
+    """
+
+    heads: float
+    score: float
+    box: float
+    ap50: float
+    unmatched: float
+
+
+# What rounding explains, with room; a swapped channel or a wrong anchor is a thousand times larger.
+LIMITS = {
+    "fp32": Limits(heads=1e-4, score=1e-4, box=0.05, ap50=0.001, unmatched=0.0),
+    "fp16": Limits(heads=0.1, score=0.03, box=3.0, ap50=0.005, unmatched=0.03),
+    "int8": Limits(heads=1.0, score=0.3, box=20.0, ap50=0.02, unmatched=0.15),
+}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A runner that must give what the detector gives, as far as its precision can."""
+
+    runner: Runner
+    precision: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The largest differences found between `against` and the trained detector; see `Limits`."""
+
+    against: str
+    precision: str
+    found: Limits
+    limits: Limits
+
+    @property
+    def passed(self) -> str | None:
+        """The first limit that is passed, by name; None where all are kept."""
+        names = asdict(self.limits)
+        return next((name for name in names if not getattr(self.found, name) <= names[name]), None)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, rounded so that the noise of the last digit does not change a bundle."""
+        found = {name: float(f"{value:.2g}") for name, value in asdict(self.found).items()}
+        return {"against": self.against, "precision": self.precision, **found, "limits": asdict(self.limits)}
 
 
 @dataclass(frozen=True)
 class Parity:
-    """The largest differences found between PyTorch and ONNX Runtime over `pictures` pictures.
+    """The verdict, every limit being kept.
 
     Attributes:
-        score: of any score, 0 to 1.
-        box: of any corner of a box that scores above 0.005, in pixels of the network's input.
-        ap50: of AP at IoU 0.5 on these pictures.
-        unmatched: detections above 0.25 that have no partner of their class at IoU 0.9 on the other side.
+        reference: what the others were compared with.
+        pictures: how many, all with labels.
+        ap50: of the reference on them, mean over the classes that have boxes.
+        comparisons: one per candidate.
+        left_out: who was not asked, and why.
     """
 
+    reference: str
     pictures: int
-    score: float
-    box: float
     ap50: float
-    unmatched: int
+    comparisons: tuple[Comparison, ...]
+    left_out: tuple[str, ...]
 
-    def as_dict(self) -> dict[str, float]:
-        """For JSON, rounded so that the noise of the last digit does not change a bundle."""
-        return {key: value if isinstance(value, int) else float(f"{value:.2g}") for key, value in asdict(self).items()}
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "reference": self.reference,
+            "pictures": self.pictures,
+            "ap50": float(f"{self.ap50:.4g}"),
+            "comparisons": [one.as_dict() for one in self.comparisons],
+            "left_out": list(self.left_out),
+        }
 
 
-# What float32 rounding explains, with room; a swapped channel or a wrong anchor is a thousand times larger.
-LIMITS = Parity(pictures=1, score=1e-4, box=0.05, ap50=0.001, unmatched=0)
+@dataclass
+class _Tally:
+    """What is known of one candidate so far. worst: the image (1, 3, H, W) that departs farthest, and by how much."""
+
+    heads: float = 0.0
+    score: float = 0.0
+    box: float = 0.0
+    unmatched: int = 0
+    detections: list[Detections] = field(default_factory=list)
+    worst: tuple[float, np.ndarray] | None = None
+
+    def add(self, image: np.ndarray, truth: Outputs, other: Outputs, found: tuple[Detections, Detections]) -> None:
+        """Compare one picture. found: detections of the reference and of the candidate."""
+        if other.boxes.shape != truth.boxes.shape or other.scores.shape != truth.scores.shape:
+            raise AssertionError("a runner gives another number of boxes")
+        pairs = zip(truth.heads, other.heads, strict=True) if other.heads else ()
+        heads = max((_relative(a, b) for a, b in pairs), default=0.0)
+        score = _largest(truth.scores - other.scores)
+        self.heads, self.score = max(self.heads, heads), max(self.score, score)
+        self.box = max(self.box, _box_difference(truth, other, image.shape[2:]))
+        self.unmatched += _unmatched(*found) + _unmatched(*reversed(found))
+        self.detections.append(found[1])
+        if self.worst is None or score > self.worst[0]:
+            self.worst = (score, image)
 
 
-def check_parity(network: DarknetNetwork, model: bytes, data: ImageTensors, classes: Sequence[str]) -> Parity:
-    """Run every picture of `data` through both and compare.
+def check_parity(
+    reference: Runner,
+    candidates: Sequence[Candidate],
+    images: Sequence["LabelledImage"],
+    size: tuple[int, int],
+    resize: str,
+    classes: int,
+    left_out: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Parity:
+    """Run every picture through all and compare. size: width and height of the input, pixels.
 
     Raises:
-        UserError: a limit is passed; the message names it.
+        UserError: a limit is passed; the message names it, and the first layer that departs.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        path.write_bytes(model)
-        backend = OnnxRuntimeBackend(path)
-        boxes, scores, exported = _run_exported(backend, data)
-    expected_boxes, expected_scores = _run_trained(network, data)
-    trained = detect(DarknetDetector(network), data)
-    matters = expected_scores.max(axis=2) > SCORE_THRESHOLD
-    before = average_precision(trained, data.sources, len(classes))
-    after = average_precision(exported, data.sources, len(classes))
-    found = Parity(
-        pictures=len(data),
-        score=float(np.abs(scores - expected_scores).max()),
-        box=float(np.abs(boxes - expected_boxes)[matters].max(initial=0.0)),
-        ap50=float(np.nanmax(np.abs(np.array(before) - np.array(after)), initial=0.0)),
-        unmatched=sum(_unmatched(a, b) + _unmatched(b, a) for a, b in zip(trained, exported, strict=True)),
-    )
-    for name in ("score", "box", "ap50", "unmatched"):
-        value, limit = getattr(found, name), getattr(LIMITS, name)
-        if not value <= limit:
-            raise refuse("export", f"PyTorch and ONNX Runtime differ: {name} {value:.3g}", f"the limit is {limit:g}")
-    return found
+    tallies = [_Tally() for _ in candidates]
+    truths: list[Detections] = []
+    for start in range(0, len(images), _PICTURES_AT_ONCE):
+        data = load_images(images[start : start + _PICTURES_AT_ONCE], *size, resize)
+        for index, placement in enumerate(data.placements):
+            image = (data.images[index : index + 1].float() / 255).numpy()
+            with_heads = start + index < _WITH_HEADS
+            truth = reference.run(image, with_heads)
+            truths.append(_detections(truth, placement))
+            for candidate, tally in zip(candidates, tallies, strict=True):
+                other = candidate.runner.run(image, with_heads)
+                tally.add(image, truth, other, (truths[-1], _detections(other, placement)))
+            if progress:
+                progress(start + index + 1, len(images))
+    per_class = average_precision(truths, images, classes)
+    comparisons = []
+    for candidate, tally in zip(candidates, tallies, strict=True):
+        found = _limits_of(tally, truths, per_class, average_precision(tally.detections, images, classes))
+        comparison = Comparison(candidate.runner.name, candidate.precision, found, LIMITS[candidate.precision])
+        _require_kept(comparison, reference, candidate.runner, tally)
+        comparisons.append(comparison)
+    return Parity(reference.name, len(images), _mean(per_class), tuple(comparisons), tuple(left_out))
 
 
-def _run_exported(backend: OnnxRuntimeBackend, data: ImageTensors) -> tuple[np.ndarray, np.ndarray, list[Detections]]:
-    outputs = [backend.infer((data.images[i : i + 1].float() / 255).numpy()) for i in range(len(data))]
-    found = [
-        detections_from_network(boxes, scores, SCORE_THRESHOLD, NMS_THRESHOLD, placement)
-        for (boxes, scores), placement in zip(outputs, data.placements, strict=True)
-    ]
-    return np.stack([boxes for boxes, _ in outputs]), np.stack([scores for _, scores in outputs]), found
+def _detections(outputs: Outputs, placement: Placement) -> Detections:
+    return detections_from_network(outputs.boxes, outputs.scores, SCORE_THRESHOLD, NMS_THRESHOLD, placement)
 
 
-def _run_trained(network: DarknetNetwork, data: ImageTensors) -> tuple[np.ndarray, np.ndarray]:
-    import torch
+def _limits_of(tally: _Tally, truths: Sequence[Detections], before: Sequence[float], after: Sequence[float]) -> Limits:
+    counted = sum(int((found.scores > COUNTED).sum()) for found in (*truths, *tally.detections))
+    ap50 = _largest(np.nan_to_num(np.array(before) - np.array(after)))
+    return Limits(tally.heads, tally.score, tally.box, ap50, tally.unmatched / max(1, counted))
 
-    network.eval()
-    with torch.no_grad():
-        parts = [network.decode(network(data.images[i : i + 1].float() / 255)) for i in range(len(data))]
-    return torch.cat([b for b, _ in parts]).numpy(), torch.cat([s for _, s in parts]).numpy()
+
+def _require_kept(comparison: Comparison, reference: Runner, runner: Runner, tally: _Tally) -> None:
+    """Refuse a comparison that passes a limit, with the first layer that departs on the worst picture."""
+    name = comparison.passed
+    if name is None:
+        return
+    assert tally.worst is not None
+    found, limit = getattr(comparison.found, name), getattr(comparison.limits, name)
+    departs = _first_departure(reference, runner, tally.worst[1], comparison.limits.heads)
+    text = f"{reference.name} and {runner.name} ({comparison.precision}) differ: {name} {found:.3g}, limit {limit:g}"
+    raise refuse("export", text, f"{departs}; nothing was written")
+
+
+def _first_departure(reference: Runner, runner: Runner, image: np.ndarray, limit: float) -> str:
+    """In words: the first layer whose output differs by more than the limit, over its root mean square."""
+    others = runner.taps(image)
+    if not others:
+        return f"the layers of {runner.name} cannot be looked at"
+    for name, values in reference.taps(image).items():
+        difference = _relative(values, others[name])
+        if not difference <= limit:
+            return f"first departs layer {name}, by {difference:.2g} of its root mean square"
+    return "no layer departs; it is in the decoding of the boxes"
+
+
+def _relative(values: np.ndarray, others: np.ndarray) -> float:
+    size = float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
+    return _largest(values - others) / max(size, 1e-12)
+
+
+def _largest(differences: np.ndarray) -> float:
+    """Largest absolute value; infinity where there is a NaN, which no limit lets pass."""
+    largest = float(np.abs(differences).max(initial=0.0))
+    return largest if np.isfinite(largest) else float("inf")
+
+
+def _box_difference(truth: Outputs, other: Outputs, shape: tuple[int, ...]) -> float:
+    matters = np.maximum(truth.scores, other.scores).max(axis=1) > SCORE_THRESHOLD
+    boxes, others = truth.boxes[matters], other.boxes[matters]
+    sizes = np.abs(boxes).max(axis=1, initial=0.0, keepdims=True)
+    return _largest((boxes - others) / np.maximum(1.0, sizes / max(shape)))
 
 
 def _unmatched(detections: Detections, others: Detections) -> int:
-    """Detections that fly (above 0.25) without a partner."""
+    """Detections above 0.25 without a partner."""
     count = 0
     for box, score, index in zip(*detections, strict=True):
-        partners = others.boxes[(others.classes == index) & (others.scores > 0.2)]
-        if score > 0.25 and not (iou(box[None], partners) > 0.9).any():
+        partners = others.boxes[(others.classes == index) & (others.scores > _PARTNER_SCORE)]
+        if score > COUNTED and not (iou(box[None], partners) > _PARTNER_IOU).any():
             count += 1
     return count
+
+
+def _mean(per_class: Sequence[float]) -> float:
+    known = [value for value in per_class if not np.isnan(value)]
+    return float(np.mean(known)) if known else 0.0

@@ -78,6 +78,13 @@ class DarknetDetector(Detector):
                 return index
         return spec.yolo_layers[0] - 1 if spec.yolo_layers else len(spec.layers) - 1
 
+    @property
+    def heads(self) -> tuple[tuple[str, nn.Module], ...]:
+        """The layers before the yolo layers."""
+        return tuple(
+            (f"{index - 1} convolutional", self._layers[index - 1].module) for index in self.network.spec.yolo_layers
+        )
+
     def require_trainable(self) -> None:
         """Refuse heads whose loss is not implemented."""
         for head in self.network.spec.heads:

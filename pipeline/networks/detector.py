@@ -98,6 +98,14 @@ class Detector(nn.Module):
         return self.network_layers[layer].module
 
     @property
+    def heads(self) -> tuple[tuple[str, nn.Module], ...]:
+        """Name and module of each convolution whose output, (batch, channels, height, width), boxes are decoded from.
+
+        None where the boxes are not decoded from fixed grids.
+        """
+        return ()
+
+    @property
     def has_trunk(self) -> bool:
         """Whether `trunk` does work that is the same at every iteration, given the same images."""
         return False

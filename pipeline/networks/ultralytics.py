@@ -95,6 +95,13 @@ class UltralyticsDetector(ForeignDetector):
         return self._backbone
 
     @property
+    def heads(self) -> tuple[tuple[str, nn.Module], ...]:
+        """The branches of the last block, for boxes (cv2) and for classes (cv3), of every stride."""
+        last = self._blocks[-1]
+        branches = [(f"{name}.{i}", branch) for name in ("cv2", "cv3") for i, branch in enumerate(getattr(last, name))]
+        return tuple((f"{len(self._blocks) - 1} {name}", branch) for name, branch in branches)
+
+    @property
     def has_trunk(self) -> bool:
         """Whether the first blocks are frozen."""
         return any(index < self.first_learned for index in self.frozen)

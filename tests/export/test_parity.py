@@ -1,0 +1,166 @@
+"""The parity gate lets through what rounding explains and nothing else, and names the layer where it goes wrong."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import Tensor
+
+from pipeline.curated import LabelledImage, read_curated_set
+from pipeline.darknet import DarknetNetwork, load_weights, network_cfg, read_cfg, shipped_networks
+from pipeline.errors import UserError
+from pipeline.export.gate import parity_of
+from pipeline.export.onnx import Exported, export_onnx
+from pipeline.export.parity import LIMITS, Candidate, check_parity
+from pipeline.export.runners import OnnxRuntimeRunner, TorchRunner
+from pipeline.networks.darknet import DarknetDetector
+from pipeline.networks.detector import Detector
+from pipeline.networks.families import architecture
+
+DETECTORS = [name for name in shipped_networks() if network_cfg(name).layers[-1].kind == "yolo"]
+
+
+@pytest.fixture(scope="session")
+def street(facades: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[LabelledImage, ...]:
+    """Three real photos with arches."""
+    from pipeline.curate import Inputs, curate, read_recipe
+
+    root = tmp_path_factory.mktemp("street")
+    curate(
+        read_recipe(Path(__file__).resolve().parents[2] / "datasets/facades-arch.yaml"), Inputs(facades), root / "arch"
+    )
+    return read_curated_set(root / "arch").splits["val"][:3]
+
+
+def _as_trained(detector: DarknetDetector) -> DarknetDetector:
+    """Random statistics, so that folding them is not folding nothing, and few boxes that score, as after training."""
+    generator = torch.Generator().manual_seed(0)
+    network = detector.network
+    for index in network.spec.weighted_layers:
+        layer = network.weighted(index)
+        if layer.norm is None:
+            layer.bias.data.view(3, -1)[:, 4] -= 4
+            continue
+        layer.norm.scale.data.uniform_(0.5, 1.5, generator=generator)
+        layer.norm.rolling_mean.normal_(0, 0.1, generator=generator)
+        layer.norm.rolling_variance.uniform_(0.5, 1.5, generator=generator)
+    return detector
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_every_shipped_network_passes_with_random_weights(name: str, street: tuple[LabelledImage, ...]) -> None:
+    detector = architecture(name, 96, 2).build()
+    assert isinstance(detector, DarknetDetector)
+    found = parity_of(_as_trained(detector), export_onnx(detector), street, "stretch")
+    assert [one.against.split()[0] for one in found.comparisons] == ["onnxruntime", "OpenCV"]
+    assert all(one.found.heads < 1e-4 and one.found.ap50 <= 0.001 for one in found.comparisons)
+    assert found.pictures == 3
+
+
+def test_yolo_fastest_passes_with_its_real_weights(darknet_data: Path, street: tuple[LabelledImage, ...]) -> None:
+    network = DarknetNetwork(read_cfg(darknet_data / "yolo-fastest-1.1.cfg"))
+    load_weights(network, darknet_data / "yolo-fastest-1.1.weights")
+    detector = DarknetDetector(network)
+    found = parity_of(detector, export_onnx(detector), street, "stretch")
+    assert len(found.comparisons) == 2
+    print(found)
+
+
+@pytest.mark.parametrize("name", ["yolo11n", "yolo26n"])
+def test_networks_of_ultralytics_pass_and_opencv_is_left_out(name: str, street: tuple[LabelledImage, ...]) -> None:
+    detector = architecture(name, 96, 2).build()
+    found = parity_of(detector, export_onnx(detector), street, "stretch")
+    assert [one.against.split()[0] for one in found.comparisons] == ["onnxruntime"]
+    assert found.left_out == ("OpenCV: reads Darknet's networks only",)
+
+
+@pytest.fixture
+def squares(trained: Path) -> tuple[LabelledImage, ...]:
+    """What the small network was validated on."""
+    return read_curated_set(trained / "squares").splits["val"]
+
+
+def _trained_detector(trained: Path) -> DarknetDetector:
+    trial = trained / "runs/small/second/first-f0-s0"
+    network = DarknetNetwork(read_cfg(trial / "network.cfg"))
+    load_weights(network, trial / "best.weights")
+    return DarknetDetector(network)
+
+
+def _compare(detector: Detector, other: Exported, images: tuple[LabelledImage, ...], precision: str = "fp32") -> None:
+    check_parity(
+        TorchRunner(detector), [Candidate(OnnxRuntimeRunner(other), precision)], images, (64, 64), "stretch", 1
+    )
+
+
+def _flip_colours(weight: Tensor) -> None:
+    weight.copy_(weight.flip(1))
+
+
+def _nudge(weight: Tensor) -> None:
+    weight.mul_(1.02)
+
+
+@pytest.mark.parametrize(
+    ("layer", "change", "message"),
+    [
+        (0, _flip_colours, r"differ: heads .*, limit 0.0001; first departs layer 0 convolutional"),
+        (3, _nudge, r"; first departs layer 3 convolutional, by 0\.1"),
+        (12, _nudge, r"; first departs layer head 12 convolutional"),
+    ],
+)
+def test_first_layer_that_departs_is_named(
+    trained: Path, squares: tuple[LabelledImage, ...], layer: int, change: Callable[[Tensor], None], message: str
+) -> None:
+    other = _trained_detector(trained)
+    with torch.no_grad():
+        change(other.network.weighted(layer).weight)
+    with pytest.raises(UserError, match=message):
+        _compare(_trained_detector(trained), export_onnx(other), squares)
+
+
+def _moved(exported: Exported, pixels: float) -> Exported:
+    """The same model with all boxes moved."""
+
+    def moved(content: bytes) -> bytes:
+        model = onnx.load_model_from_string(content)
+        for node in model.graph.node:
+            node.output[:] = ["raw_boxes" if name == "boxes" else name for name in node.output]
+        model.graph.node.append(onnx.helper.make_node("Add", ["raw_boxes", "shift"], ["boxes"]))
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([pixels], np.float32), "shift"))
+        return bytes(model.SerializeToString())
+
+    return Exported(moved(exported.model), moved(exported.tapped), exported.taps, exported.heads)
+
+
+def test_slightly_moved_boxes_are_caught_and_no_layer_is_blamed(
+    trained: Path, squares: tuple[LabelledImage, ...]
+) -> None:
+    detector = _trained_detector(trained)
+    with pytest.raises(UserError, match=r"differ: box 0\.1.*, limit 0\.05; no layer departs; it is in the decoding"):
+        _compare(detector, _moved(export_onnx(detector), 0.1), squares)
+    _compare(detector, _moved(export_onnx(detector), 0.01), squares)
+
+
+def test_detections_that_are_lost_are_caught_at_every_precision(
+    trained: Path, squares: tuple[LabelledImage, ...]
+) -> None:
+    detector = _trained_detector(trained)
+    other = _trained_detector(trained)
+    with torch.no_grad():
+        other.network.weighted(7).bias.view(2, -1)[:, 4] -= 20
+        other.network.weighted(12).bias.view(2, -1)[:, 4] -= 20
+    for precision in LIMITS:
+        with pytest.raises(UserError, match="differ"):
+            _compare(detector, export_onnx(other), squares, precision)
+
+
+def test_not_a_number_is_caught(trained: Path, squares: tuple[LabelledImage, ...]) -> None:
+    other = _trained_detector(trained)
+    with torch.no_grad():
+        other.network.weighted(2).weight[0] = float("nan")
+    with pytest.raises(UserError, match="inf, limit"):
+        _compare(_trained_detector(trained), export_onnx(other), squares)
