@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from advice_cases import Case
+from advice_knn import knn_accuracy
 
 from pipeline.curated import read_curated_set
 from pipeline.experiment import Experiment
@@ -37,7 +38,7 @@ class Signals:
 
     Attributes:
         arms: that may be chosen.
-        similarity: of the start (see score/similarity.py).
+        similarity: of the start (see score/similarity.py). accuracy: of k-NN on its features (see advice_knn.py).
         gradients: relative gradient norm by layer.
         differences: |1 - cos| by layer, after a short training with nothing frozen. nulls: the same of the start's
             training going on for as long on its own data.
@@ -46,6 +47,7 @@ class Signals:
     arms: tuple[str, ...]
     photos: int
     similarity: dict[str, float]
+    accuracy: dict[str, float]
     gradients: dict[str, dict[int, float]]
     differences: dict[str, dict[int, float]]
     nulls: dict[str, dict[int, float]]
@@ -55,15 +57,17 @@ def read_signals(
     case: Case, experiment: Experiment, probes: Sequence[Probe], null: Experiment, workspace: Workspace
 ) -> Signals:
     """Measure what the rules go by; probes: of the first round; null: trained."""
-    data = load_images(read_curated_set(case.data).splits["train"], experiment.size, experiment.size, experiment.resize)
+    photos = read_curated_set(case.data).splits["train"]
+    data = load_images(photos, experiment.size, experiment.size, experiment.resize)
     nulls = {trial.start.name: trial for trial in plan_trials(null, workspace)}
-    similarity, gradients, differences, null_differences = {}, {}, {}, {}
+    similarity, accuracy, gradients, differences, null_differences = {}, {}, {}, {}, {}
     for trial in _unfrozen(experiment, workspace):
         start = trial.start
         assert start.weights is not None
         begun = _loaded(trial, start.weights, start.layers)
         layers = [index for index in trial.trained if index < begun.backbone]
         similarity[start.name] = measure_similarity(begun, layers, data.images[:32], None).value
+        accuracy[start.name] = knn_accuracy(begun, photos)
         gradients[start.name] = relative_gradients(begun, data, batch=8, batches=4)
         short = next(probe for probe in probes if probe.arm.name == trial.arm)
         differences[start.name] = _differences(begun, _loaded(trial, _weights_of(short, workspace, experiment), None))
@@ -75,6 +79,7 @@ def read_signals(
         arms=tuple(probe.arm.name for probe in probes),
         photos=case.photos,
         similarity=similarity,
+        accuracy=accuracy,
         gradients=gradients,
         differences=differences,
         nulls=null_differences,
@@ -146,6 +151,15 @@ def _by_gradient(signals: Signals, others: Others) -> dict[str, float]:
     return _least_and_freeze(signals, others, lambda one: one.gradients)
 
 
+def _by_neighbours(signals: Signals, others: Others) -> dict[str, float]:
+    """What features cannot tell must be learned: its error stands for the layers' wish to move, whatever the layer."""
+
+    def error(one: Signals) -> dict[str, dict[int, float]]:
+        return {start: dict.fromkeys(range(20), 1 - value) for start, value in one.accuracy.items()}
+
+    return _least_and_freeze(signals, others, error)
+
+
 def _least_and_freeze(
     signals: Signals, others: Others, measure: Callable[[Signals], dict[str, dict[int, float]]]
 ) -> dict[str, float]:
@@ -178,5 +192,6 @@ RULES: dict[str, Rule] = {
     "layer difference": _by_difference,
     "layer difference over the null": _by_corrected_difference,
     "gradient norm": _by_gradient,
+    "k-NN on features": _by_neighbours,
     "nearest case": _nearest,
 }
