@@ -1,7 +1,7 @@
 """What runs the network: ONNX Runtime on the CPU. Knows the model's inputs and outputs, nothing of pictures."""
 
 from pathlib import Path
-from typing import Any, Optional, Tuple
+from typing import Dict, Iterable, List, Optional, Tuple
 
 import numpy as np
 
@@ -30,7 +30,10 @@ class OnnxRuntimeBackend:
                 model, "ONNX Runtime cannot load it ({})".format(_first_line(error)), "export it again"
             ) from None
         self.name = "onnxruntime {} CPU".format(onnxruntime.__version__)
-        self.height, self.width, self.classes = _check_contract(model, self._session)
+        inputs = {value.name: value.shape for value in self._session.get_inputs()}
+        outputs = {value.name: value.shape for value in self._session.get_outputs()}
+        types = [value.type for value in self._session.get_inputs() + self._session.get_outputs()]
+        self.height, self.width, self.classes = check_contract(model, inputs, outputs, types)
 
     def infer(self, tensor: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
         """Run (1, 3, H, W) float32, RGB, 0 to 1.
@@ -41,16 +44,21 @@ class OnnxRuntimeBackend:
         return boxes[0], scores[0]
 
 
-def _check_contract(model: Path, session: Any) -> Tuple[int, int, int]:
-    """Height, width and number of classes of a model that has the bundle's inputs and outputs."""
-    inputs = {value.name: value.shape for value in session.get_inputs()}
-    outputs = {value.name: value.shape for value in session.get_outputs()}
-    types = {value.type for value in session.get_inputs() + session.get_outputs()}
-    found = "inputs {}, outputs {}, {}".format(inputs, outputs, ", ".join(sorted(types)))
+def check_contract(
+    model: Path, inputs: Dict[str, List[int]], outputs: Dict[str, List[int]], types: Iterable[str]
+) -> Tuple[int, int, int]:
+    """Height, width and number of classes of a model that has the bundle's inputs and outputs.
+
+    inputs, outputs: name to shape. types: of all of them, as ONNX Runtime calls them.
+
+    Raises UserError for any other.
+    """
+    kinds = set(types)
+    found = "inputs {}, outputs {}, {}".format(inputs, outputs, ", ".join(sorted(kinds)))
     image, boxes, scores = inputs.get("images", []), outputs.get("boxes", []), outputs.get("scores", [])
     is_static = all(isinstance(size, int) and size > 0 for size in image + boxes + scores)
     is_shaped = len(image) == 4 and image[:2] == [1, 3] and len(scores) == 3 and boxes == [scores[0], scores[1], 4]
-    if is_static and is_shaped and scores[0] == 1 and len(inputs) == 1 and types == {"tensor(float)"}:
+    if is_static and is_shaped and scores[0] == 1 and len(inputs) == 1 and kinds == {"tensor(float)"}:
         return image[2], image[3], scores[2]
     needs = "needs float images [1, 3, H, W], boxes [1, M, 4] and scores [1, M, classes], all static"
     raise refuse(model, found, needs)
