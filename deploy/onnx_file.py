@@ -58,6 +58,11 @@ def read_onnx(path: Path) -> OnnxFile:
         content = Path(path).read_bytes()
     except OSError as error:
         raise refuse(path, error.strerror or str(error), "give an ONNX file") from None
+    return parse_onnx(Path(path), content)
+
+
+def parse_onnx(path: Path, content: bytes) -> OnnxFile:
+    """What `read_onnx` does with the bytes; `path` is for messages."""
     try:
         graphs = [value for number, value in _fields(memoryview(content)) if number == 7]
         entries = [entry for graph in graphs for entry in _fields(_view(graph))]
@@ -68,7 +73,7 @@ def read_onnx(path: Path) -> OnnxFile:
         raise refuse(path, "is no whole ONNX file ({})".format(error), "copy or export it again") from None
     if not nodes or not shapes:
         raise refuse(path, "is no ONNX file: it holds no graph", "copy or export it again")
-    return OnnxFile(Path(path), content, hashlib.sha256(content).hexdigest(), nodes, shapes[0], is_half)
+    return OnnxFile(path, content, hashlib.sha256(content).hexdigest(), nodes, shapes[0], is_half)
 
 
 def is_decode(steps: Sequence[Step]) -> List[bool]:

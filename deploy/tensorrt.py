@@ -16,7 +16,7 @@ import importlib
 import signal
 import threading
 from contextlib import contextmanager
-from typing import Any, Iterator, NamedTuple, Optional
+from typing import Any, Iterator, List, NamedTuple, Optional
 
 from deploy.errors import UserError, refuse
 from deploy.onnx_file import OnnxFile, Step, is_decode
@@ -164,19 +164,21 @@ def _major(version: str) -> int:
     return int(version.split(".")[0])
 
 
-def _keep_decode_in_float32(module: Any, network: Any) -> None:
-    """Ask for float32 behind the last convolution. Which layers take a precision: NVIDIA's sampleINT8API."""
-    kinds = module.LayerType
-    weighted = {
-        getattr(kinds, name)
-        for name in ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "FULLY_CONNECTED")
-        if hasattr(kinds, name)
-    }
+def decode_layers(module: Any, network: Any) -> List[Any]:
+    """The layers behind the last convolutions, which make boxes of the raw heads."""
+    names = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "FULLY_CONNECTED")
+    weighted = {getattr(module.LayerType, name) for name in names if hasattr(module.LayerType, name)}
     layers = [network.get_layer(index) for index in range(network.num_layers)]
     steps = [Step(_names(layer, "input"), _names(layer, "output"), layer.type in weighted) for layer in layers]
-    for layer, decodes in zip(layers, is_decode(steps)):
+    return [layer for layer, decodes in zip(layers, is_decode(steps)) if decodes]
+
+
+def _keep_decode_in_float32(module: Any, network: Any) -> None:
+    """Ask for float32 there. Which layers take a precision at all: NVIDIA's sampleINT8API, setLayerPrecision."""
+    kinds = module.LayerType
+    for layer in decode_layers(module, network):
         outputs = [layer.get_output(index) for index in range(layer.num_outputs)]
-        if not decodes or any(tensor.dtype != module.float32 for tensor in outputs):
+        if any(tensor.dtype != module.float32 for tensor in outputs):
             continue
         if layer.type not in (kinds.CONSTANT, kinds.CONCATENATION, kinds.SHAPE):
             layer.precision = module.float32

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import cv2
 import pytest
-from colour_model import square, write_colour_bundle
+from colour_model import SIZE, square, write_colour_bundle
 
 from deploy.cli import main
 
@@ -89,3 +89,31 @@ def test_old_python_refuses_in_one_line(old, sources, tmp_path):
         assert len(lines) == 1, done.stderr
         assert message in lines[0], lines[0]
     assert not (tmp_path / "out").exists()
+
+
+_ENGINE = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+import tensorrt_8_2_stand_in
+from cuda_stand_in import CudaStandIn
+from deploy.engine import build_engine
+from deploy.tensorrt import TensorRt
+from deploy.tensorrt_backend import TensorRtBackend
+library, cuda = TensorRt(tensorrt_8_2_stand_in, "tensorrt"), CudaStandIn()
+board = {"name": "jetson-tx2", "precisions": {"fp32": True, "fp16": True, "int8": False}}
+build = lambda: build_engine(Path(sys.argv[2]), Path("engines"), "fp16", board, library=library, cuda=cuda)
+engine = build()
+assert engine.is_new and not build().is_new
+boxes, scores = TensorRtBackend(engine, library, cuda).infer(np.full((1, 3, %d, %d), 0.25, np.float32))
+print(sys.version_info[:2], boxes.shape, scores.shape, float(scores.min()), float(scores.max()))
+"""
+
+
+def test_old_python_builds_and_runs_an_engine(old, tmp_path):
+    """The line of a TX2, on the stand-in for its TensorRT."""
+    model = write_colour_bundle(tmp_path / "colours-1").model
+    done = _run(old / "python", "-c", _ENGINE % (SIZE, SIZE), ROOT / "tests" / "deploy", model, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "(3, 6) (16, 4) (16, 2) 0.25 0.25\n"
