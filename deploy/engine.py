@@ -11,7 +11,7 @@ from deploy.calibrate import Calibration, Feeder, calibration_file, make_calibra
 from deploy.cuda import Cuda, Device
 from deploy.engine_cache import EngineKey, find_engine, keep_engine, l4t_release, require_space, write_file
 from deploy.errors import refuse
-from deploy.onnx_file import OnnxFile, read_onnx
+from deploy.onnx_graph import OnnxFile, read_onnx
 from deploy.tensorrt import BuildOptions, TensorRt, load_tensorrt
 from deploy.tensorrt_log import Listener, Progress
 
@@ -50,7 +50,8 @@ def build_engine(
 ) -> Engine:
     """Return the engine `folder/<name of the ONNX>-<precision>.engine`, built unless it is there and fits.
 
-    precision: fp32, fp16 or int8. board: what it can, {"name": ..., "precisions": {"fp16": True, "int8": "why not"}}.
+    precision: fp32, fp16 or int8. board: the bundle's entry, of which name, precisions (a list) and
+    missing_precisions (the reason for each other) are read; None refuses nothing.
     calibration: frames for int8. workspace: bytes; by default a share of what is free.
     target: compute capability such as "8.6", to build without that GPU (TensorRT-RTX only).
     library, cuda: those of this machine, by default.
@@ -92,12 +93,9 @@ def require_precision(precision: str, board: Optional[Mapping[str, Any]]) -> Non
     if precision not in PRECISIONS:
         raise refuse("precision", precision, "allowed: " + ", ".join(PRECISIONS))
     if board is not None and not _allows(board, precision):
-        reason = board.get("precisions", {}).get(precision)
+        reason = board.get("missing_precisions", {}).get(precision, "its file does not name it")
         allowed = [name for name in PRECISIONS if _allows(board, name)]
-        found = "{} has no {}".format(board.get("name", "the board"), precision)
-        if isinstance(reason, str):
-            found += " ({})".format(reason)
-        raise refuse("precision", found, "allowed: " + ", ".join(allowed))
+        raise refuse("{}: {}".format(board["name"], precision), reason, "allowed: " + ", ".join(allowed))
 
 
 def share_of(free: Optional[int]) -> Optional[int]:
@@ -114,7 +112,7 @@ def share_of(free: Optional[int]) -> Optional[int]:
 
 
 def _allows(board: Optional[Mapping[str, Any]], precision: str) -> bool:
-    return board is None or board.get("precisions", {}).get(precision) is True
+    return board is None or precision in board.get("precisions", ())
 
 
 def _check_types(library: TensorRt, model: OnnxFile, precision: str, calibration: Optional[Calibration]) -> None:

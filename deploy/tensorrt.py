@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from typing import Any, Iterator, List, NamedTuple, Optional
 
 from deploy.errors import UserError, refuse
-from deploy.onnx_file import OnnxFile, Step, is_decode
+from deploy.onnx_graph import OnnxFile, Step, is_decode
 from deploy.tensorrt_log import Listener, make_logger, make_monitor
 
 # TensorRT where there is one; RTX under the name of its full package, then under that of its bindings' own wheel.

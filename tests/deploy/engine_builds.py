@@ -14,6 +14,11 @@ from deploy.engine import Engine, build_engine
 from deploy.tensorrt import TensorRt
 
 MIB = 1 << 20
+TX2 = {
+    "name": "jetson-tx2",
+    "precisions": ["fp32", "fp16"],
+    "missing_precisions": {"int8": "its GPU has no 8-bit arithmetic"},
+}
 
 
 def convolutions() -> bytes:

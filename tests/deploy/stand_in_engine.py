@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
-from deploy.onnx_file import OnnxFile, parse_onnx
+from deploy.onnx_graph import OnnxFile, parse_onnx
 
 MAGIC = b"plan of a stand-in\n"
 # What the stand-ins' parsers read; a node of another operator is their parser's error.

@@ -14,14 +14,13 @@ import pytest
 import tensorrt_8_2_stand_in as eight
 import tensorrt_10_stand_in as ten
 from cuda_stand_in import CudaStandIn
-from engine_builds import MIB, asked_of, build, convolutions, files_in, frames_of
+from engine_builds import MIB, TX2, asked_of, build, convolutions, files_in, frames_of
 
 from deploy.calibrate import Calibration
 from deploy.engine import share_of
 from deploy.tensorrt import TensorRt
 from deploy.tensorrt_backend import TensorRtBackend
 
-TX2 = {"name": "jetson-tx2", "precisions": {"fp32": True, "fp16": True, "int8": "sm_62 has no 8-bit dot product"}}
 MODULES = pytest.mark.parametrize("module", [eight, ten], ids=["8.2", "10"])
 
 

@@ -19,8 +19,6 @@ from deploy.errors import UserError
 from deploy.tensorrt import TensorRt
 from deploy.tensorrt_backend import TensorRtBackend
 
-TX2 = {"name": "jetson-tx2", "precisions": {"fp32": True, "fp16": True, "int8": "sm_62 has no 8-bit dot product"}}
-
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:

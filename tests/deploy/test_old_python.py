@@ -102,7 +102,7 @@ from deploy.engine import build_engine
 from deploy.tensorrt import TensorRt
 from deploy.tensorrt_backend import TensorRtBackend
 library, cuda = TensorRt(tensorrt_8_2_stand_in, "tensorrt"), CudaStandIn()
-board = {"name": "jetson-tx2", "precisions": {"fp32": True, "fp16": True, "int8": False}}
+board = {"name": "jetson-tx2", "precisions": ["fp32", "fp16"]}
 build = lambda: build_engine(Path(sys.argv[2]), Path("engines"), "fp16", board, library=library, cuda=cuda)
 engine = build()
 assert engine.is_new and not build().is_new

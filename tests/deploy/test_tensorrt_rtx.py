@@ -178,7 +178,7 @@ def test_cuda_copies_there_and_back():
 
 def test_decode_of_a_real_network_is_what_follows_the_last_convolutions(tiny, rtx):
     """The layers that TensorRT's own parser makes of Tiny-YOLOv3, sorted as for half precision in 8 to 10."""
-    from deploy.onnx_file import read_onnx
+    from deploy.onnx_graph import read_onnx
     from deploy.tensorrt import decode_layers
     from deploy.tensorrt_log import Listener, make_logger
 
