@@ -90,12 +90,8 @@ class TensorRt:
 
     def _parse(self, builder: Any, model: OnnxFile, logger: Any) -> Any:
         creation = self.module.NetworkDefinitionCreationFlag
-        flags = 0
-        if self.is_strongly_typed and hasattr(creation, "STRONGLY_TYPED"):
-            flags |= 1 << int(creation.STRONGLY_TYPED)
-        elif _major(self.version) < 10:
-            flags |= 1 << int(creation.EXPLICIT_BATCH)
-        network = builder.create_network(flags)
+        is_asked = hasattr(creation, "EXPLICIT_BATCH") and int(self.version.split(".")[0]) < 10
+        network = builder.create_network(1 << int(creation.EXPLICIT_BATCH) if is_asked else 0)
         parser = self.module.OnnxParser(network, logger)
         if not parser.parse(model.content):
             raise _parser_error(model, parser)
@@ -158,10 +154,6 @@ def load_tensorrt(name: Optional[str] = None) -> TensorRt:
         return TensorRt(module, module_name.replace("_bindings", ""))
     where = "it comes with JetPack on a Jetson; elsewhere pip install tensorrt"
     raise UserError("{}: not installed; {}".format(name or "tensorrt", where))
-
-
-def _major(version: str) -> int:
-    return int(version.split(".")[0])
 
 
 def decode_layers(module: Any, network: Any) -> List[Any]:
