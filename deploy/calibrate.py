@@ -4,14 +4,14 @@ After NVIDIA's IInt8EntropyCalibrator2 (python/docstrings/infer/pyInt8Doc.h); in
 """
 
 import hashlib
+import itertools
 from pathlib import Path
-from typing import Any, Iterable, NamedTuple, Optional, Tuple
+from typing import Any, Iterable, Iterator, NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from deploy.cuda import Cuda
-from deploy.engine_cache import write_file
-from deploy.errors import UserError, refuse
+from deploy.errors import refuse
 from deploy.tensorrt_log import Listener
 
 
@@ -33,14 +33,24 @@ def calibration_file(folder: Path, onnx_sha256: str, version: str, calibration: 
 
 
 class Feeder:
-    """Hands frames to the device one by one. shape: of the network's input. used: how many were handed over."""
+    """Hands frames to the device one by one. shape: of the network's input.
+
+    used: how many were handed over. result: what TensorRT made of them, empty until it is done.
+    """
 
     def __init__(self, calibration: Calibration, shape: Tuple[int, ...], cuda: Cuda) -> None:
-        self.used = 0
-        self._frames = iter(calibration.frames)
+        self.used, self.result = 0, b""
+        self._frames: Iterator[np.ndarray] = iter(calibration.frames)
         self._shape, self._cuda = shape, cuda
         self._stream = cuda.stream()
         self._pointer = cuda.allocate(int(np.prod(shape)) * 4)
+
+    def require_frames(self, cache: Path) -> None:
+        """Refuse to calibrate on nothing, unless an earlier result will do."""
+        first = list(itertools.islice(self._frames, 1))
+        if not first and not cache.is_file():
+            raise refuse("calibration", "no frames", "give frames of the curated set")
+        self._frames = itertools.chain(first, self._frames)
 
     def next(self) -> Optional[int]:
         """The device address of the next frame; None after the last.
@@ -68,9 +78,10 @@ class Feeder:
 
 
 def make_calibrator(module: Any, feeder: Feeder, cache: Path, listener: Listener) -> Any:
-    """An entropy calibrator that reads `feeder` and keeps its result in the file `cache`.
+    """An entropy calibrator that reads `feeder`, or the file `cache` of an earlier build where there is one.
 
-    What goes wrong in it is kept in `listener.failure`, since TensorRT lets no exception through.
+    What goes wrong in it is kept in `listener.failure`, since TensorRT lets no exception through. Nothing is written
+    while TensorRT is at work: Ctrl-C may end the process there.
     """
 
     class _Calibrator(module.IInt8EntropyCalibrator2):
@@ -95,10 +106,6 @@ def make_calibrator(module: Any, feeder: Feeder, cache: Path, listener: Listener
                 return None
 
         def write_calibration_cache(self, content: Any) -> None:
-            try:
-                if listener.failure is None and feeder.used:
-                    write_file(cache, bytes(memoryview(content)))
-            except (OSError, UserError) as error:
-                listener.failure = listener.failure or error
+            feeder.result = bytes(memoryview(content))
 
     return _Calibrator()

@@ -177,11 +177,12 @@ def _build(
     else:
         cache = calibration_file(folder, model.sha256, library.version, calibration)
         with Feeder(calibration, model.input_shape, cuda) as feeder:
+            feeder.require_frames(cache)
             calibrator = make_calibrator(library.module, feeder, cache, listener)
             built = library.build(model, options, listener, calibrator, timing)
         frames = feeder.used
-        if not frames and not cache.is_file():
-            raise refuse("calibration", "no frames", "give frames of the curated set")
+        if frames and feeder.result:
+            write_file(cache, feeder.result)
     if built.timing and built.timing != timing:
         write_file(timing_file, built.timing)
     return built.plan, frames

@@ -65,7 +65,7 @@ class TensorRt:
         """
         monitor = make_monitor(self.module, listener)
         logger = make_logger(self.module, listener, says_layers=monitor is None)
-        builder = self.module.Builder(logger)
+        builder = self._made(self.module.Builder, logger, listener)
         network = self._parse(builder, model, logger)
         config = builder.create_builder_config()
         self._configure(builder, config, options)
@@ -86,7 +86,15 @@ class TensorRt:
 
     def runtime(self, listener: Listener) -> Any:
         """What loads engines; keep it as long as they are used."""
-        return self.module.Runtime(make_logger(self.module, listener, says_layers=False))
+        return self._made(self.module.Runtime, make_logger(self.module, listener, says_layers=False), listener)
+
+    def _made(self, kind: Any, logger: Any, listener: Listener) -> Any:
+        """A builder or runtime; where CUDA gives it no memory, pybind11 raises TypeError for the missing object."""
+        try:
+            return kind(logger)
+        except TypeError:
+            reason = listener.errors[0][:300] if listener.errors else "it does not say why"
+            raise refuse(self, "does not start ({})".format(reason), "check the GPU's driver and its memory") from None
 
     def _parse(self, builder: Any, model: OnnxFile, logger: Any) -> Any:
         creation = self.module.NetworkDefinitionCreationFlag

@@ -125,6 +125,16 @@ def test_builder_that_finds_no_engine_says_why(model, monkeypatch):
     assert files_in(model.parent) == ["model.onnx"]
 
 
+def test_builder_that_does_not_start_says_why(model, monkeypatch):
+    def null(self, logger):
+        logger.log(eight.ILogger.Severity.ERROR, "CUDA initialization failure with error: 2")
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    monkeypatch.setattr(eight.Builder, "__init__", null)
+    with pytest.raises(UserError, match=r"TensorRT 8\.2\.1\.8: does not start \(CUDA initialization failure"):
+        build(model)
+
+
 def test_no_tensorrt_is_one_line():
     with pytest.raises(UserError, match=r"^tensorrt_of_nobody: not installed; it comes with JetPack") as refusal:
         load_tensorrt("tensorrt_of_nobody")
