@@ -55,6 +55,25 @@ def test_tiny_yolo_is_built_for_a_named_gpu(tiny, rtx, tmp_path, target, name, p
     assert not build_engine(file, tmp_path, **options).is_new
 
 
+@pytest.mark.parametrize("name", ["yolov4-tiny", "yolo11n", "yolo26n"])
+def test_other_networks_are_built_in_half_precision(name, rtx, tmp_path):
+    """Groups, attention, Ultralytics' decode; at 416 pixels the boxes hardly move."""
+    from deploy.backends import OnnxRuntimeBackend
+    from pipeline.export.onnx import export_onnx
+    from pipeline.export.precision import to_fp16
+    from pipeline.networks.families import architecture
+
+    model = export_onnx(architecture(name, 416, 2).build()).model
+    (tmp_path / "model.onnx").write_bytes(model)
+    (tmp_path / "half.onnx").write_bytes(to_fp16(model))
+    frame = np.random.default_rng(0).random((1, 3, 416, 416), dtype=np.float32)
+    boxes, halved = (OnnxRuntimeBackend(tmp_path / file).infer(frame)[0] for file in ("model.onnx", "half.onnx"))
+    moved = float(np.abs(boxes - halved).max())
+    print(f"{name}: boxes move by {moved:.4f} px")
+    assert moved < 0.05
+    assert build_engine(tmp_path / "half.onnx", tmp_path, target="8.6", library=rtx).is_new
+
+
 def test_engine_for_another_gpu_is_built_again(tiny, rtx, tmp_path):
     first = build_engine(tiny / "half.onnx", tmp_path, target="8.6", library=rtx)
     second = build_engine(tiny / "half.onnx", tmp_path, target="12.0", library=rtx)
