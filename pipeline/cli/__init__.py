@@ -7,7 +7,17 @@ import time
 
 import typer
 
-from pipeline.cli import advise, classify, curate, detect, evaluate, export, score, train  # noqa: F401 - add their verbs
+from pipeline.cli import (  # noqa: F401 - add their verbs
+    advise,
+    classify,
+    curate,
+    detect,
+    evaluate,
+    export,
+    lint,
+    score,
+    train,
+)
 from pipeline.cli.app import app
 from pipeline.errors import UserError
 from pipeline.interrupt import Interrupted
