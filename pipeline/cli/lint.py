@@ -1,23 +1,25 @@
-"""The verb that says whether a board takes an ONNX file."""
+"""The verbs that look at an ONNX file for a board: whether it is taken, and where its time goes."""
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from pipeline.cli.app import Json
+from pipeline.cli.app import Json, one_of
 from pipeline.cli.export import export_app
+from pipeline.errors import refuse
 
-__all__ = ["BoardName"]
+if TYPE_CHECKING:
+    from jetson.board import Precision
 
-BoardName = Annotated[str, typer.Option("--board", metavar="NAME|FILE", help="A board of ours, or a file of your own.")]
+_BOARD = "A board of ours, or a file of your own."
 
 
 @export_app.command(epilog="Example: skylight export lint model.onnx --board jetson-tx2")
 def lint(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="ONNX file, of whatever exporter.")],
-    board: BoardName,
+    board: Annotated[str, typer.Option("--board", metavar="NAME|FILE", help=_BOARD)],
     as_json: Json = False,
 ) -> None:
     """Say whether a board takes an ONNX file: every reason against it, with node, operator and remedy.
@@ -40,3 +42,42 @@ def lint(
         print(lint_text(file, chosen, findings))
     if not accepted:
         raise typer.Exit(2)
+
+
+@export_app.command(
+    epilog="Examples: skylight export profile model.onnx --board jetson-tx2; "
+    "skylight export profile bundles/arch-1 --board jetson-xavier-nx --precision int8"
+)
+def profile(
+    source: Annotated[Path, typer.Argument(metavar="FILE|BUNDLE", help="ONNX file, or the folder of a bundle.")],
+    board: Annotated[
+        str | None, typer.Option("--board", metavar="NAME|FILE", help=f"{_BOARD} By default the bundle's.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(metavar="fp32|fp16|int8", help="Of the estimate; by default fp16 where there is one.")
+    ] = None,
+    runs: Annotated[int, typer.Option(min=1, max=10000, help="How often it is run here.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Say where the time of a network goes: per layer measured here, and estimated for a board from its peak figures.
+
+    The estimate is the roofline: the larger of operations by the board's peak and bytes by its bandwidth. It is no
+    measurement; that is made on the board.
+    """
+    from deploy.bundle import read_bundle
+    from jetson.board import read_board
+    from pipeline.export.profile import profile as profile_of
+    from pipeline.report.export import profile_text
+
+    file, name = source, board
+    if source.is_dir():
+        bundle = read_bundle(source)
+        file, name = bundle.model, board or bundle.board
+    if precision is not None and name is None:
+        raise refuse("--precision", "no board", "add --board: what is measured here runs as the file says")
+    chosen = None if name is None else read_board(name)
+    wanted = (
+        None if precision is None else cast("Precision", one_of("--precision", precision, ("fp32", "fp16", "int8")))
+    )
+    found = profile_of(file, chosen, wanted, runs)
+    print(json.dumps(found.as_dict()) if as_json else profile_text(found))
