@@ -2,178 +2,212 @@
 
     model.onnx      input "images" (1, 3, H, W) float32, RGB, 0 to 1; outputs "boxes" (1, M, 4) float32, xyxy in pixels
                     of the input, and "scores" (1, M, classes) float32, objectness times class probability
-    bundle.json     what the model is, how to feed it, hashes of every other file, provenance, parity report
+    model.X.onnx    the same network in another precision or at another size, where the manifest lists one
+    bundle.json     what the models are, how to feed them, hash and length of every file, provenance, parity report
+    golden/         frames, and the detections that they must give
+    signature       who made it, over the bytes of bundle.json
+
+Whoever made or damaged it, a bundle that is read is whole: no file is opened before its name, kind and length are
+known to be those of the manifest, and no model is loaded before its tensors are known to fit into it. Who may replace
+files while they are read is not kept out; that is for the permissions of the folder.
 
 Knows nothing about networks or cameras.
 """
 
 import hashlib
-import json
 import os
-import shutil
-import tempfile
+import stat
 from pathlib import Path
-from typing import Any, Dict, NamedTuple, Tuple
+from typing import Any, Callable, Collection, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from deploy.errors import refuse
-from deploy.resize import RESIZE_MODES
+from deploy.files import new_folder
+from deploy.manifest import MANIFEST_LIMIT, SCHEMA, FileEntry, Model, check_manifest, parse_manifest
+from deploy.onnx_file import check_onnx
+from deploy.signature import SIGNATURE, SIGNATURE_LIMIT, PublicKey, Signature, check_signature
+from deploy.strict_json import canonical_json, short
 
-BUNDLE_SCHEMA = 1
+BUNDLE_SCHEMA = SCHEMA
 MANIFEST = "bundle.json"
 MODEL = "model.onnx"
+
+_COPY = "copy the bundle again"
 
 
 class Bundle(NamedTuple):
     """A bundle that was read and whose files have the hashes it names.
 
-    width, height: of the network's input, pixels. score_threshold, nms_threshold: 0 to 1.
-    anchors: (width, height) pairs in pixels of the input; masks: anchor numbers per head.
-    hashes: file name -> SHA-256. provenance, parity: as the workstation wrote them.
+    models: the first is the one that runs. score_threshold, nms_threshold: 0 to 1.
+    anchors: (width, height) pairs in pixels of the input; masks: anchor numbers per head; empty for networks without.
+    board: at least a name. provenance, parity: as the workstation wrote them. signature: what is known of who made it.
     """
 
     root: Path
     name: str
     version: str
     classes: Tuple[str, ...]
-    width: int
-    height: int
+    models: Tuple[Model, ...]
     resize_mode: str
     colour_order: str
     score_threshold: float
     nms_threshold: float
     anchors: Tuple[Tuple[float, float], ...]
     masks: Tuple[Tuple[int, ...], ...]
-    board: str
-    hashes: Dict[str, str]
+    board: Dict[str, Any]
+    files: Dict[str, FileEntry]
     provenance: Dict[str, Any]
     parity: Dict[str, Any]
+    signature: Signature
 
     @property
     def model(self) -> Path:
-        """The ONNX file."""
-        return self.root / MODEL
+        """The ONNX file that runs."""
+        return self.root / self.models[0].file
+
+    @property
+    def width(self) -> int:
+        """Of the network's input, pixels."""
+        return self.models[0].width
+
+    @property
+    def height(self) -> int:
+        """Of the network's input, pixels."""
+        return self.models[0].height
+
+    def with_model(self, file: str) -> "Bundle":
+        """The same bundle, whose model of that file name runs."""
+        chosen = [model for model in self.models if model.file == file]
+        if not chosen:
+            names = ", ".join(model.file for model in self.models)
+            raise refuse("model " + short(file), "is not in " + str(self.root), "allowed: " + names)
+        return self._replace(models=tuple(chosen + [model for model in self.models if model.file != file]))
 
 
-_KEYS = {
-    "schema": int,
-    "name": str,
-    "version": str,
-    "classes": list,
-    "width": int,
-    "height": int,
-    "resize_mode": str,
-    "colour_order": str,
-    "score_threshold": float,
-    "nms_threshold": float,
-    "anchors": list,
-    "masks": list,
-    "board": str,
-    "hashes": dict,
-    "provenance": dict,
-    "parity": dict,
-}
+def read_bundle(path: Path, trusted: Optional[Sequence[PublicKey]] = None) -> Bundle:
+    """Read a bundle and check its signature, its schema, its keys, and kind, length and hash of every file.
 
-
-def read_bundle(path: Path) -> Bundle:
-    """Read a bundle and check its schema, its keys and the hash of every file.
-
+    trusted: whose bundles are taken, as `trusted_keys` finds them; None takes everybody's and unsigned ones.
     Raises UserError naming the file or the key, what was found and what is allowed.
     """
     root = Path(path)
-    manifest_path = root / MANIFEST
-    try:
-        content = json.loads(manifest_path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise refuse(root, "is no bundle: it has no " + MANIFEST, "give the folder that skylight export made") from None
-    except (OSError, ValueError) as error:
-        raise refuse(manifest_path, "cannot be read ({})".format(_one_line(error)), "export the bundle again") from None
-    if not isinstance(content, dict) or content.get("schema") != BUNDLE_SCHEMA:
-        found = content.get("schema") if isinstance(content, dict) else type(content).__name__
-        raise refuse(manifest_path, "schema is {!r}".format(found), "this version reads {}".format(BUNDLE_SCHEMA))
-    _check_keys(manifest_path, content)
-    _check_files(root, content["hashes"])
-    values = {key: content[key] for key in _KEYS if key != "schema"}
-    values["classes"] = tuple(values["classes"])
-    try:
-        values["anchors"] = tuple((float(width), float(height)) for width, height in values["anchors"])
-        values["masks"] = tuple(tuple(int(index) for index in mask) for mask in values["masks"])
-    except (TypeError, ValueError):
-        raise refuse(manifest_path, "anchors or masks are no lists of numbers", "export the bundle again") from None
-    return Bundle(root=root, **values)
+    if not (root / MANIFEST).exists() and not (root / MANIFEST).is_symlink():
+        raise refuse(root, "is no bundle: it has no " + MANIFEST, "give the folder that skylight export made")
+    data = _read(root / MANIFEST, MANIFEST_LIMIT)
+    has_signature = os.path.lexists(str(root / SIGNATURE))
+    line = _read(root / SIGNATURE, SIGNATURE_LIMIT) if has_signature else None
+    signature = check_signature(root / SIGNATURE, line, data, trusted)
+    values = parse_manifest(root / MANIFEST, data)
+    _check_tree(root, values["files"])
+    for name, entry in sorted(values["files"].items()):
+        _check_hash(root / name, entry)
+    for model in values["models"]:
+        check_onnx(root / model.file)
+    return Bundle(root=root, signature=signature, **values)
 
 
-def write_bundle(path: Path, files: Dict[str, bytes], manifest: Dict[str, Any]) -> Bundle:
-    """Write a bundle, complete or not at all: `files` by name, and `manifest` without schema and hashes.
+def write_bundle(
+    path: Path, files: Dict[str, bytes], manifest: Dict[str, Any], sign: Optional[Callable[[bytes], bytes]] = None
+) -> Bundle:
+    """Write a bundle, complete or not at all: `files` by name, and `manifest` without schema and files.
 
-    The same input gives the same bytes. A bundle that lies there already is replaced.
+    sign: turns the bytes of bundle.json into the content of the file `signature`; None leaves it unsigned.
+    The same input gives the same bytes. A bundle that lies there already is replaced; anything else is left alone.
     """
     root = Path(path)
-    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
-    content = dict(manifest, schema=BUNDLE_SCHEMA, hashes=hashes)
-    _check_keys(root / MANIFEST, content)
-    root.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix="." + root.name + "-", dir=str(root.parent)))
-    old = part.with_name(part.name + ".old")
-    try:
-        for name, data in files.items():
-            _write(part / name, data)
-        _write(part / MANIFEST, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode("utf-8"))
-        part.chmod(0o755)
-        if root.exists():
-            root.rename(old)
-        part.rename(root)
-    finally:
-        shutil.rmtree(str(part), ignore_errors=True)
-        shutil.rmtree(str(old), ignore_errors=True)
-    return read_bundle(root)
-
-
-def _check_keys(path: Path, content: Dict[str, Any]) -> None:
-    for key, kind in _KEYS.items():
-        if key not in content:
-            raise refuse(path, "has no key " + key, "export the bundle again")
-        allowed = (int, float) if kind is float else kind
-        if not isinstance(content[key], allowed) or isinstance(content[key], bool):
-            raise refuse(path, "{}={!r}".format(key, content[key]), "{} takes a {}".format(key, kind.__name__))
-    for key in content:
-        if key not in _KEYS:
-            raise refuse(path, "unknown key {}={!r}".format(key, content[key]), "known: " + ", ".join(_KEYS))
-    limits = {
-        "resize_mode": RESIZE_MODES,
-        "colour_order": ("rgb",),
+    if root.exists() and not (root / MANIFEST).is_file():
+        raise refuse(root, "is there, and is no bundle", "move it away, or give another name or version")
+    about = {
+        name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()} for name, content in files.items()
     }
-    for key, values in limits.items():
-        if content[key] not in values:
-            raise refuse(path, "{}={!r}".format(key, content[key]), "allowed: " + ", ".join(values))
-    for key in ("width", "height"):
-        if content[key] < 32 or content[key] % 32:
-            raise refuse(path, "{}={}".format(key, content[key]), key + " is a multiple of 32")
-    for key in ("score_threshold", "nms_threshold"):
-        if not 0 < content[key] < 1:
-            raise refuse(path, "{}={}".format(key, content[key]), key + " lies between 0 and 1")
-    if not content["classes"] or not all(isinstance(name, str) for name in content["classes"]):
-        raise refuse(path, "classes={!r}".format(content["classes"]), "classes lists at least one name")
-    for name in content["hashes"]:
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise refuse(path, "names {!r}, outside the bundle".format(name), "export the bundle again")
+    content = dict(manifest, schema=SCHEMA, files=about)
+    try:
+        data = canonical_json(content)
+    except ValueError:
+        raise refuse(root / MANIFEST, "a value is NaN or infinite", "correct what the bundle is made of") from None
+    check_manifest(root / MANIFEST, content)
+    with new_folder(root) as part:
+        for name, file_content in files.items():
+            _write(part / name, file_content)
+        _write(part / MANIFEST, data)
+        if sign is not None:
+            _write(part / SIGNATURE, sign(data))
+        bundle = read_bundle(part)
+    return bundle._replace(root=root)
 
 
-def _check_files(root: Path, hashes: Dict[str, str]) -> None:
-    if not all(isinstance(value, str) for value in hashes.values()):
-        raise refuse(root / MANIFEST, "hashes are no texts", "export the bundle again")
-    if MODEL not in hashes:
-        raise refuse(root / MANIFEST, "names no " + MODEL, "export the bundle again")
-    there = {str(entry.relative_to(root)) for entry in root.rglob("*") if not entry.is_dir()}
-    for name in sorted(there - set(hashes) - {MANIFEST}):
-        raise refuse(root / name, "does not belong to the bundle", "remove it")
-    for name, expected in sorted(hashes.items()):
+def _check_tree(root: Path, files: Dict[str, FileEntry]) -> None:
+    """Refuse what does not belong, is no plain file, is missing or has another length; opens nothing."""
+    folders = {name.split("/")[0] for name in files if "/" in name}
+    expected = set(files) | {MANIFEST, SIGNATURE}
+    seen = set()
+    for name, about in _entries(root, folders):
+        if stat.S_ISLNK(about.st_mode):
+            raise refuse(root / name, "is a symbolic link", "a bundle holds plain files; " + _COPY)
+        if stat.S_ISDIR(about.st_mode) and name in folders:
+            continue
+        if name not in expected:
+            raise refuse(root, short(name) + " does not belong to the bundle", "remove it, or " + _COPY)
+        if not stat.S_ISREG(about.st_mode):
+            raise refuse(root / name, "is no plain file", _COPY)
+        if name in files and about.st_size != files[name].bytes:
+            found = "has {} bytes, {} says {}".format(about.st_size, MANIFEST, files[name].bytes)
+            raise refuse(root / name, found, _COPY)
+        seen.add(name)
+    for name in sorted(set(files) - seen):
+        raise refuse(root / name, "is missing", _COPY)
+
+
+def _entries(root: Path, folders: Collection[str]) -> List[Tuple[str, os.stat_result]]:
+    """Names, relative with slashes, and what they are, of the bundle's folder and of those that it should have."""
+    found = []
+    for folder in [""] + sorted(folders):
+        path = root / folder
+        if folder and not (path.is_dir() and not path.is_symlink()):
+            continue  # it was seen already, as what it is, or its files are missing
         try:
-            found = hashlib.sha256((root / name).read_bytes()).hexdigest()
+            names = sorted(entry.name for entry in path.iterdir())
         except OSError as error:
-            raise refuse(root / name, _one_line(error), "export the bundle again") from None
-        if found != expected:
-            found_text = "has SHA-256 {}..., {} says {}...".format(found[:12], MANIFEST, expected[:12])
-            raise refuse(root / name, found_text, "copy the bundle again")
+            raise refuse(path, _reason(error), "give a folder that can be read") from None
+        prefix = folder + "/" if folder else ""
+        found += [(prefix + name, os.lstat(str(path / name))) for name in names]
+    return found
+
+
+def _check_hash(path: Path, entry: FileEntry) -> None:
+    digest = hashlib.sha256()
+    left = entry.bytes
+    with _open(path) as file:
+        while left > 0:
+            block = file.read(min(left, 1 << 20))
+            if not block:
+                break
+            digest.update(block)
+            left -= len(block)
+    found = digest.hexdigest()
+    if found != entry.sha256:
+        text = "has SHA-256 {}..., {} says {}...".format(found[:12], MANIFEST, entry.sha256[:12])
+        raise refuse(path, text, _COPY)
+
+
+def _read(path: Path, limit: int) -> bytes:
+    with _open(path) as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise refuse(path, "has more than {} bytes".format(limit), "export the bundle again")
+    return data
+
+
+def _open(path: Path) -> Any:
+    """Open a plain file for reading, and nothing else: no link, no pipe that would wait for ever."""
+    try:
+        handle = os.open(str(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        what = "is a symbolic link" if path.is_symlink() else _reason(error)
+        raise refuse(path, what, "a bundle holds plain files; " + _COPY) from None
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise refuse(path, "is no plain file", _COPY)
+    return os.fdopen(handle, "rb")
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -184,5 +218,5 @@ def _write(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(getattr(error, "strerror", None) or error).split())
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)

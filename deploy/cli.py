@@ -13,17 +13,24 @@ import cv2
 from deploy.backends import OnnxRuntimeBackend
 from deploy.bundle import Bundle, read_bundle
 from deploy.errors import UserError, refuse
+from deploy.golden import check_golden
 from deploy.loop import STAGES, Summary, run
 from deploy.outputs import NAMES, Outputs
+from deploy.signature import TRUSTED, trusted_keys
 from deploy.sources import Source, open_source
 
 _EXAMPLES = """examples:
   skylight-detect --bundle bundles/arch-1 --source flight.mp4 --out out
   skylight-detect --bundle bundles/arch-1 --source photos/ --out out
   skylight-detect --bundle bundles/arch-1 --source 0 --max-frames 500 --no-video --out out
+  skylight-detect --bundle bundles/arch-1 --source 0 --trusted keys --golden --model model.fp16.onnx --out out
+
+Where trusted public keys are set up, a bundle that none of them signed is refused.
 
 exit status: 0 done, 2 something you can put right (one line says what), 130 stopped by Ctrl-C (what was done is kept)
 """
+
+_TRUSTED_HELP = "folder of the public keys whose bundles are taken [{}, where that exists]".format(TRUSTED)
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -65,6 +72,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--bundle", required=True, type=Path, help="folder that skylight export made")
+    parser.add_argument("--model", metavar="FILE", help="which of the bundle's models runs [its first]")
+    parser.add_argument("--trusted", type=Path, metavar="FOLDER", help=_TRUSTED_HELP)
+    parser.add_argument("--golden", action="store_true", help="first check that the golden frames give what they must")
     parser.add_argument("--source", required=True, help="picture, folder, video, camera number or rtsp:// address")
     parser.add_argument("--out", type=Path, default=Path("detections"), help="folder for the results [%(default)s]")
     parser.add_argument("--no-video", action="store_true", help="write detections.jsonl only, draw nothing")
@@ -81,20 +91,37 @@ def _detect(arguments: argparse.Namespace) -> int:
         value = getattr(arguments, name)
         if value is not None and value < 1:
             raise refuse("--" + name.replace("_", "-"), value, "give a whole number from 1")
-    bundle = read_bundle(arguments.bundle)
-    if arguments.threshold is not None:
-        if not 0 < arguments.threshold < 1:
-            raise refuse("--threshold", arguments.threshold, "give a number between 0 and 1")
-        bundle = bundle._replace(score_threshold=arguments.threshold)
-    backend = OnnxRuntimeBackend(bundle.model, arguments.threads)
-    if (backend.width, backend.height, backend.classes) != (bundle.width, bundle.height, len(bundle.classes)):
-        found = "{}x{} with {} classes".format(backend.width, backend.height, backend.classes)
-        raise refuse(bundle.model, found, "bundle.json says otherwise; export the bundle again")
+    bundle = _read_bundle(arguments)
+    backend = _open_backend(bundle, arguments.threads)
+    if arguments.golden:
+        check_golden(bundle, backend)
     _check_out(arguments.out, arguments.source)
     with open_source(arguments.source) as source:
         is_video = source.kind in ("video", "live")
         outputs = Outputs(arguments.out, bundle.classes, source.fps, is_video, not arguments.no_video)
         return _run(arguments, source, bundle, backend, outputs)
+
+
+def _read_bundle(arguments: argparse.Namespace) -> Bundle:
+    """The bundle as the options want it; says aloud where nobody checks who made it."""
+    bundle = read_bundle(arguments.bundle, trusted_keys(arguments.trusted))
+    if bundle.signature.trusted_as is None and not arguments.quiet and not arguments.json:
+        print("{}: {}".format(arguments.bundle, bundle.signature.text), flush=True)
+    if arguments.model is not None:
+        bundle = bundle.with_model(arguments.model)
+    if arguments.threshold is not None:
+        if not 0 < arguments.threshold < 1:
+            raise refuse("--threshold", arguments.threshold, "give a number between 0 and 1")
+        bundle = bundle._replace(score_threshold=arguments.threshold)
+    return bundle
+
+
+def _open_backend(bundle: Bundle, threads: Optional[int]) -> OnnxRuntimeBackend:
+    backend = OnnxRuntimeBackend(bundle.model, threads)
+    if (backend.width, backend.height, backend.classes) != (bundle.width, bundle.height, len(bundle.classes)):
+        found = "{}x{} with {} classes".format(backend.width, backend.height, backend.classes)
+        raise refuse(bundle.model, found, "bundle.json says otherwise; export the bundle again")
+    return backend
 
 
 def _check_out(out: Path, source: str) -> None:
@@ -110,7 +137,14 @@ def _run(
 ) -> int:
     stop = _Stop()
     progress = _Progress(source.length, arguments.quiet or arguments.json)
-    about = {"bundle": bundle.name, "version": bundle.version, "source": arguments.source, "backend": backend.name}
+    about = {
+        "bundle": bundle.name,
+        "version": bundle.version,
+        "model": bundle.models[0].file,
+        "trust": bundle.signature.text,
+        "source": arguments.source,
+        "backend": backend.name,
+    }
     try:
         outputs.header(dict(about, classes=list(bundle.classes), threshold=bundle.score_threshold))
         summary = run(source, bundle, backend, outputs, arguments.max_frames, stop, progress)

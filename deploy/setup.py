@@ -11,6 +11,7 @@ setup(
     packages=["deploy"],
     package_dir={"deploy": "."},
     # On a Jetson, numpy and OpenCV come from its own system packages; elsewhere install skylight-drone[cpu].
-    extras_require={"cpu": ["numpy", "opencv-python-headless<5", "onnxruntime"]},
+    # Where trusted keys are set up, signatures are checked by PyNaCl, of which 1.5.0 is the last for Python 3.6.
+    extras_require={"cpu": ["numpy", "opencv-python-headless<5", "onnxruntime"], "signature": ["PyNaCl>=1.5"]},
     entry_points={"console_scripts": ["skylight-detect=deploy.cli:main"]},
 )

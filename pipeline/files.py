@@ -1,4 +1,7 @@
-"""Files that appear complete or not at all. Knows nothing about what is in them."""
+"""Files that appear complete or not at all. Knows nothing about what is in them.
+
+Files and folders appear as they do on the drone, whose own module does it.
+"""
 
 import contextlib
 import fcntl
@@ -13,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from deploy.files import is_alive, new_file, new_folder
 from pipeline.errors import refuse
 
 __all__ = [
@@ -52,75 +56,14 @@ def locked_folder(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
-@contextlib.contextmanager
-def new_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on leaving without an error it is synced and renamed to `path`.
-
-    The suffix of `path` is kept, since OpenCV and others choose the format by it.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    part = Path(name)
-    try:
-        yield part
-        part.chmod(0o644)
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; on leaving without an error it takes the place of `path`.
-
-    An older folder of that name is moved away first and deleted afterwards. What a killed process left half-written
-    is removed.
-    """
-    path = path.resolve()  # a link stays, what it points to is replaced
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(path)
-    part = Path(tempfile.mkdtemp(prefix=f".{path.name}-{os.getpid()}-", dir=path.parent))
-    old = part.with_name(part.name + ".old")
-    try:
-        yield part
-        part.chmod(0o755)
-        if path.exists():
-            path.rename(old)
-        part.rename(path)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
-
-
 def own_folder(parent: Path, name: str) -> tempfile.TemporaryDirectory[str]:
     """A folder in `parent` for this process alone; what processes of this machine that were killed left is removed."""
     host = platform.node()
     for folder in parent.glob(f"{name}-{glob.escape(host)}-*-*"):
         process = folder.name.removeprefix(f"{name}-{host}-").split("-")[0]
-        if process.isdecimal() and not _is_alive(int(process)):
+        if process.isdecimal() and not is_alive(int(process)):
             shutil.rmtree(folder, ignore_errors=True)
     return tempfile.TemporaryDirectory(prefix=f"{name}-{host}-{os.getpid()}-", dir=parent)
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Remove the temporary folders of `path` whose process lives no more."""
-    for folder in path.parent.glob(f".{glob.escape(path.name)}-*-*"):
-        process = folder.name.removeprefix(f".{path.name}-").split("-")[0]
-        if process.isdecimal() and not _is_alive(int(process)):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:

@@ -21,6 +21,7 @@ from pipeline.darknet.known import fetch_known, known_weights
 from pipeline.errors import refuse
 from pipeline.experiment import Experiment, read_experiment
 from pipeline.export.bundle import best_trial, export_bundle
+from pipeline.export.keys import chosen_key
 from pipeline.interrupt import stop_on_signals
 from pipeline.progress import Bars
 from pipeline.report.plots import plot_ap
@@ -310,13 +311,17 @@ def download_bar(name: str, bars: Bars) -> Callable[[int, int | None], None]:
     return report
 
 
-def export_best(experiment: Experiment, workspace: Workspace) -> Bundle:
-    """Export what the experiment chose, by default the best trial of a stage."""
+def export_best(experiment: Experiment, workspace: Workspace, key_file: Path | None = None) -> Bundle:
+    """Export what the experiment chose, by default the best trial of a stage.
+
+    key_file: of the key that signs it; by default the only one of this user, if there is one.
+    """
     if experiment.export is None:
         raise refuse(f"experiment {experiment.name}", "has no key export", "add export: {stage: ..., name: ...}")
+    key = chosen_key(key_file)
     trial = best_trial(experiment.export, plan_trials(experiment, workspace))
     require_current(experiment, trial, workspace)
-    return export_bundle(experiment.export, trial, workspace.bundles)
+    return export_bundle(experiment, trial, workspace.bundles, key)
 
 
 def curation_text(summary: CurationSummary) -> str:

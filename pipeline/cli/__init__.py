@@ -9,6 +9,7 @@ import typer
 
 from pipeline.cli import (  # noqa: F401 - add their verbs
     advise,
+    bundle,
     classify,
     curate,
     detect,

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -34,17 +34,27 @@ app.add_typer(export_app, name="export")
 
 
 @export_app.command(_DEFAULT, epilog="Example: skylight export experiments/facades.yaml")
-def make(experiment: ExperimentFile, root: Root = Path(), as_json: Json = False) -> None:
+def make(
+    experiment: ExperimentFile,
+    root: Root = Path(),
+    key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Private key that signs; by default your only one, if any.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Make the bundle of an experiment from its best trial, after checking that nothing changed on the way."""
     from pipeline.experiment import read_experiment
+    from pipeline.report.bundle import export_text
     from pipeline.report.parity import parity_text
     from pipeline.steps import export_best
     from pipeline.workspace import Workspace
 
-    bundle = export_best(read_experiment(experiment), Workspace(root))
+    bundle = export_best(read_experiment(experiment), Workspace(root), key)
     if as_json:
-        print(json.dumps({"bundle": str(bundle.root), "provenance": bundle.provenance, "parity": bundle.parity}))
+        about = {"bundle": str(bundle.root), "provenance": bundle.provenance, "parity": bundle.parity}
+        print(json.dumps(about | {"signed_by": bundle.signature.fingerprint}))
         return
     origin = bundle.provenance
     print(f"{bundle.root}: {origin['stage']}/{origin['trial']}, AP@0.5 on val {100 * origin['best_ap50']:.1f} %")
     print(parity_text(bundle.parity))
+    print(export_text(bundle))

@@ -1,17 +1,19 @@
 """A finished trial becomes a bundle. A script over the parts: choose, export, check, write."""
 
-import hashlib
-from collections.abc import Sequence
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from deploy.bundle import Bundle, write_bundle
-from pipeline.curated import read_dataset_json
+from deploy.bundle import MODEL, Bundle, write_bundle
+from deploy.manifest import Model
 from pipeline.darknet import DarknetNetwork, load_weights, read_cfg
 from pipeline.errors import refuse
-from pipeline.experiment import ExportChoice
+from pipeline.experiment import Experiment, ExportChoice
 from pipeline.export.gate import parity_of
+from pipeline.export.golden import golden_files
+from pipeline.export.keys import SigningKey
 from pipeline.export.onnx import export_onnx
+from pipeline.export.provenance import provenance_of
 from pipeline.networks.darknet import DarknetDetector
 from pipeline.train.stages import PlannedTrial
 
@@ -38,14 +40,23 @@ def best_trial(choice: ExportChoice, plan: Sequence[PlannedTrial]) -> PlannedTri
     return trials[-max(scored)[1]]
 
 
-def export_bundle(choice: ExportChoice, trial: PlannedTrial, bundles: Path) -> Bundle:
+def export_bundle(
+    experiment: Experiment,
+    trial: PlannedTrial,
+    bundles: Path,
+    key: SigningKey | None = None,
+    board: Mapping[str, Any] | None = None,
+) -> Bundle:
     """Export the best weights of `trial` into `bundles/<name>-<version>/`.
+
+    key: signs the bundle; None leaves it unsigned. board: what the board's file says, at least its name.
 
     Raises:
         UserError: the exported model departs from the trained one; nothing is left then.
     """
-    settings, result = trial.folder.read()
-    assert result is not None
+    choice = experiment.export
+    assert choice is not None
+    settings, _ = trial.folder.read()
     if trial.network.cfg is None:
         raise refuse(trial.folder.root, f"network {trial.network.name}", "bundles are made of Darknet networks")
     network = DarknetNetwork(read_cfg(trial.folder.cfg))
@@ -53,33 +64,26 @@ def export_bundle(choice: ExportChoice, trial: PlannedTrial, bundles: Path) -> B
     size = network.spec.input
     detector = DarknetDetector(network)
     exported = export_onnx(detector)
-    parity = parity_of(detector, exported, trial.data.splits["val"], settings.resize)
-    about = read_dataset_json(trial.data.root) or {}
+    images = trial.data.splits["val"]
+    parity = parity_of(detector, exported, images, settings.resize)
+    model = Model(MODEL, size.width, size.height, "fp32")
+    golden = golden_files(
+        {model: exported.model}, images, settings.resize, choice.score_threshold, choice.nms_threshold
+    )
     manifest = {
         "name": choice.name,
         "version": choice.version,
         "classes": list(settings.classes),
-        "width": size.width,
-        "height": size.height,
+        "models": [model._asdict()],
         "resize_mode": settings.resize,
         "colour_order": "rgb",
         "score_threshold": choice.score_threshold,
         "nms_threshold": choice.nms_threshold,
         "anchors": [list(pair) for pair in network.spec.heads[0].anchors],
         "masks": [list(head.mask) for head in network.spec.heads],
-        "board": "workstation",
-        "provenance": {
-            "experiment": settings.experiment,
-            "stage": settings.stage,
-            "trial": settings.trial,
-            "settings": settings.model_dump(mode="json"),
-            "best_iteration": result.best_iteration,
-            "best_ap50": result.best_ap50,
-            "weights_sha256": hashlib.sha256(trial.folder.best_weights.read_bytes()).hexdigest(),
-            "data_hash": settings.data_hash,
-            "licences": about.get("licences", []),
-            "versions": {name: version(name) for name in ("skylight", "torch", "onnx", "onnxruntime")},
-        },
+        "board": dict(board or {"name": "workstation"}),
+        "provenance": provenance_of(experiment, trial),
         "parity": parity.as_dict(),
     }
-    return write_bundle(bundles / f"{choice.name}-{choice.version}", {"model.onnx": exported.model}, manifest)
+    root = bundles / f"{choice.name}-{choice.version}"
+    return write_bundle(root, {MODEL: exported.model, **golden}, manifest, key.sign if key else None)

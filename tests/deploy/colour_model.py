@@ -47,9 +47,10 @@ def colour_model(size: int = SIZE, outputs: tuple[str, str] = ("boxes", "scores"
 def write_colour_bundle(folder: Path, model: bytes | None = None) -> Bundle:
     """Write the bundle `folder`, with another model if one is given."""
     manifest = {
-        "name": "colours", "version": "1", "classes": ["red", "green"], "width": SIZE, "height": SIZE,
+        "name": "colours", "version": "1", "classes": ["red", "green"],
+        "models": [{"file": "model.onnx", "width": SIZE, "height": SIZE, "precision": "fp32"}],
         "resize_mode": "stretch", "colour_order": "rgb", "score_threshold": 0.6, "nms_threshold": 0.45,
-        "anchors": [], "masks": [], "board": "workstation", "provenance": {}, "parity": {},
+        "anchors": [], "masks": [], "board": {"name": "workstation"}, "provenance": {}, "parity": {},
     }  # fmt: skip
     return write_bundle(folder, {"model.onnx": model or colour_model()}, manifest)
 

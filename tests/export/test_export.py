@@ -9,11 +9,15 @@ from deploy.bundle import read_bundle
 from pipeline.curated import read_curated_set
 
 
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_same_weights_give_the_same_file(bundle, trained, skylight, tmp_path):
-    before = {path.name: path.read_bytes() for path in bundle.iterdir()}
+    before = _contents(bundle)
     done = skylight("export", trained / "experiment.yaml", "--root", trained, "--json")
     assert done.returncode == 0, done.stderr
-    assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
+    assert _contents(bundle) == before
 
 
 def test_bundle_says_where_it_comes_from(bundle, trained):

@@ -1,0 +1,107 @@
+"""What differs between two bundles, part by part and in words. Knows nothing of what made them differ."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from deploy.bundle import Bundle
+from deploy.golden import Golden, read_golden
+from deploy.manifest import GOLDEN
+
+__all__ = ["Change", "bundle_changes"]
+
+_FACTS = ("name", "version", "resize_mode", "colour_order", "score_threshold", "nms_threshold", "anchors", "masks")
+
+
+@dataclass(frozen=True)
+class Change:
+    """part: of the bundle. before, after: short texts, empty for what is not there."""
+
+    part: str
+    before: str
+    after: str
+
+
+def bundle_changes(before: Bundle, after: Bundle) -> list[Change]:
+    """Every difference, in the order of their weight; none for bundles of the same content, whoever signed them."""
+    return [
+        *_classes(before, after),
+        *_values("", _facts(before), _facts(after)),
+        *_values("model ", _models(before), _models(after)),
+        *_values("board ", before.board, after.board),
+        *_values("", _origin(before), _origin(after)),
+        *_values("data of ", _sets(before), _sets(after)),
+        *_values("version of ", before.provenance.get("versions", {}), after.provenance.get("versions", {})),
+        *_values("parity ", before.parity, after.parity),
+        *_values("golden ", _golden(before), _golden(after)),
+        *_values("file ", _files(before), _files(after)),
+        *_values("", {"signed by": before.signature.fingerprint}, {"signed by": after.signature.fingerprint}),
+    ]
+
+
+def _classes(before: Bundle, after: Bundle) -> Iterator[Change]:
+    if before.classes == after.classes:
+        return
+    for name in before.classes:
+        if name not in after.classes:
+            yield Change("class", name, "")
+    for name in after.classes:
+        if name not in before.classes:
+            yield Change("class", "", name)
+    yield Change("classes, in order", ", ".join(before.classes), ", ".join(after.classes))
+
+
+def _facts(bundle: Bundle) -> dict[str, Any]:
+    return {key.replace("_", " "): getattr(bundle, key) for key in _FACTS}
+
+
+def _models(bundle: Bundle) -> dict[str, Any]:
+    return {model.file: f"{model.width}x{model.height} {model.precision}" for model in bundle.models}
+
+
+def _origin(bundle: Bundle) -> dict[str, Any]:
+    origin = bundle.provenance
+    return {
+        "weights": str(origin.get("weights_sha256", ""))[:12],
+        "trained as": "/".join(str(origin.get(key, "?")) for key in ("experiment", "stage", "trial")),
+        "AP@0.5 on val": origin.get("best_ap50"),
+        "seeds": origin.get("seeds"),
+        "licences": origin.get("licences"),
+    }
+
+
+def _sets(bundle: Bundle) -> dict[str, Any]:
+    steps = bundle.provenance.get("chain", ())
+    return {step["stage"]: f"{step['data']} {step['data_hash'][:12]}" for step in steps if step.get("kind") == "trial"}
+
+
+def _golden(bundle: Bundle) -> dict[str, Any]:
+    if GOLDEN not in bundle.files:
+        return {}
+    golden: Golden = read_golden(bundle)
+    return {
+        "frames": ", ".join(frame.image for frame in golden.frames),
+        "score threshold": golden.score_threshold,
+        "detections": sum(len(found.scores) for frame in golden.frames for found in frame.expected.values()),
+    }
+
+
+def _files(bundle: Bundle) -> dict[str, Any]:
+    return {name: f"{entry.bytes} bytes, SHA-256 {entry.sha256[:12]}" for name, entry in bundle.files.items()}
+
+
+def _values(prefix: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Change]:
+    for key in dict.fromkeys((*before, *after)):
+        old, new = before.get(key), after.get(key)
+        if old != new:
+            yield Change(f"{prefix}{key}", _text(old), _text(new))
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_text, value)) if value else "none"
+    return str(value)
