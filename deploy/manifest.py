@@ -228,7 +228,7 @@ def _models(path: Path, models: Sequence[Any], files: Dict[str, FileEntry]) -> T
                 )
         if model.precision not in PRECISIONS:
             raise refuse(path, where + "precision=" + short(model.precision), "allowed: " + ", ".join(PRECISIONS))
-        if model.file not in files or not model.file.endswith(".onnx"):
+        if not isinstance(model.file, str) or not model.file.endswith(".onnx") or model.file not in files:
             raise refuse(path, where + "is not among its files", _AGAIN)
         found.append(model)
     names = [model.file for model in found]
