@@ -86,7 +86,7 @@ def test_detections_near_the_threshold_may_come_and_go():
     nothing = _detections()
     assert compare(near, nothing, 0.5, tolerance) == (0.0, 1.0)
     assert compare(nothing, near, 0.5, tolerance) == (0.0, 1.0)
-    with pytest.raises(UserError, match="class 0 with score 0.600 is not found, at most nothing of its class"):
+    with pytest.raises(UserError, match=r"class 0 with score 0\.600 is not found, at most nothing of its class"):
         compare(far, nothing, 0.5, tolerance)
     with pytest.raises(UserError, match=r"found where nothing must be, 0\.100 above"):
         compare(nothing, far, 0.5, tolerance)

@@ -96,7 +96,7 @@ def test_damaged_public_key_is_refused(made, tmp_path):
 def test_broken_signature_is_refused_where_nobody_is_trusted_too(made, tmp_path):
     root = shutil.copytree(made / "colours-1", tmp_path / "colours-1")
     edit(root, None, score_threshold=0.1)
-    with pytest.raises(UserError, match="does not fit bundle.json"):
+    with pytest.raises(UserError, match=r"does not fit bundle\.json"):
         read_bundle(root)
 
 
