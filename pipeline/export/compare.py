@@ -1,16 +1,32 @@
 """What differs between two bundles, part by part and in words. Knows nothing of what made them differ."""
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from deploy.bundle import Bundle
 from deploy.golden import Golden, read_golden
 from deploy.manifest import GOLDEN
+from pipeline.errors import refuse
 
-__all__ = ["Change", "bundle_changes"]
+__all__ = ["Change", "as_exported", "bundle_changes"]
 
 _FACTS = ("name", "version", "resize_mode", "colour_order", "score_threshold", "nms_threshold", "anchors", "masks")
+
+
+@contextlib.contextmanager
+def as_exported(root: Path) -> Iterator[None]:
+    """Refuse a bundle whose provenance or parity report turns out inside the block to be none that export writes.
+
+    The drone does not read them, so that the format leaves them open.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+        found = "its provenance or parity report is not what this version's export writes"
+        raise refuse(root, found, "look into bundle.json yourself, or export it again") from None
 
 
 @dataclass(frozen=True)
@@ -23,20 +39,33 @@ class Change:
 
 
 def bundle_changes(before: Bundle, after: Bundle) -> list[Change]:
-    """Every difference, in the order of their weight; none for bundles of the same content, whoever signed them."""
-    return [
-        *_classes(before, after),
-        *_values("", _facts(before), _facts(after)),
-        *_values("model ", _models(before), _models(after)),
-        *_values("board ", before.board, after.board),
-        *_values("", _origin(before), _origin(after)),
-        *_values("data of ", _sets(before), _sets(after)),
-        *_values("version of ", before.provenance.get("versions", {}), after.provenance.get("versions", {})),
-        *_values("parity ", before.parity, after.parity),
-        *_values("golden ", _golden(before), _golden(after)),
-        *_values("file ", _files(before), _files(after)),
-        *_values("", {"signed by": before.signature.fingerprint}, {"signed by": after.signature.fingerprint}),
-    ]
+    """Every difference, in the order of their weight.
+
+    Raises:
+        UserError: one of them holds reports that are not Skylight's, or damaged golden frames.
+    """
+    old, new = _parts(before), _parts(after)
+    changes = list(_classes(before, after))
+    for prefix in old:
+        changes += _values(prefix, old[prefix], new[prefix])
+    signers = [{"signed by": bundle.signature.fingerprint} for bundle in (before, after)]
+    return [*changes, *_values("", *signers)]
+
+
+def _parts(bundle: Bundle) -> dict[str, Mapping[str, Any]]:
+    """What is compared, by what is written before the keys."""
+    with as_exported(bundle.root):
+        return {
+            "": _facts(bundle),
+            "model ": _models(bundle),
+            "board ": bundle.board,
+            "trained: ": _origin(bundle),
+            "data of ": _sets(bundle),
+            "version of ": dict(bundle.provenance.get("versions", {})),
+            "parity with ": _parity(bundle),
+            "golden ": _golden(bundle),
+            "file ": _files(bundle),
+        }
 
 
 def _classes(before: Bundle, after: Bundle) -> Iterator[Change]:
@@ -73,6 +102,16 @@ def _origin(bundle: Bundle) -> dict[str, Any]:
 def _sets(bundle: Bundle) -> dict[str, Any]:
     steps = bundle.provenance.get("chain", ())
     return {step["stage"]: f"{step['data']} {step['data_hash'][:12]}" for step in steps if step.get("kind") == "trial"}
+
+
+def _parity(bundle: Bundle) -> dict[str, Any]:
+    """The figures of each comparison, by name."""
+    return {
+        f"{one['against']} {one['precision']}, {name}": value
+        for one in bundle.parity.get("comparisons", ())
+        for name, value in one.items()
+        if isinstance(value, int | float)
+    }
 
 
 def _golden(bundle: Bundle) -> dict[str, Any]:

@@ -8,14 +8,16 @@ from typing import Any
 
 from deploy.bundle import Bundle
 from deploy.golden import GoldenReport, read_golden
-from pipeline.export.compare import Change
+from pipeline.export.compare import Change, as_exported
+from pipeline.report.parity import parity_text
 
 __all__ = ["bundle_text", "changes_text", "checked_text", "export_text"]
 
 
 def bundle_text(bundle: Bundle) -> str:
     """What the bundle is, then the chain from its weights back to where they began."""
-    return "\n".join(_plain(line) for line in (*_about(bundle), *_chain(bundle.provenance)))
+    with as_exported(bundle.root):
+        return "\n".join(_plain(line) for line in (*_about(bundle), *_chain(bundle.provenance)))
 
 
 def export_text(bundle: Bundle) -> str:
@@ -75,9 +77,9 @@ def _about(bundle: Bundle) -> Iterator[str]:
         yield f"  model       {model.file}: {model.width}x{model.height}, {model.precision}, {size} bytes"
     yield f"  input       {bundle.colour_order.upper()}, {bundle.resize_mode}"
     yield f"  thresholds  score {bundle.score_threshold:g}, NMS {bundle.nms_threshold:g}"
-    for key, value in sorted(bundle.parity.items()):
-        if isinstance(value, int | float):
-            yield f"  parity      {key} {value:g}"
+    if bundle.parity:
+        yield "parity with the trained network:"
+        yield from (f"  {line}" for line in parity_text(bundle.parity).splitlines())
 
 
 def _chain(origin: dict[str, Any]) -> Iterator[str]:

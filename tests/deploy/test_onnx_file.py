@@ -129,11 +129,13 @@ def test_bombs_are_refused_at_once(tmp_path, model, message):
 def test_models_as_they_are_exported_pass(tmp_path):
     from pipeline.darknet import DarknetNetwork, adapted, network_cfg
     from pipeline.export.onnx import export_onnx
+    from pipeline.networks.darknet import DarknetDetector
 
     _check(tmp_path, colour_model())
     _check(tmp_path, _sized_by("ConstantOfShape", [1, 3, 64, 64], True))
     for name in ("yolov3-tiny", "yolov4-tiny"):
-        _check(tmp_path, export_onnx(DarknetNetwork(adapted(network_cfg(name), 416, 416, 80))))
+        network = DarknetNetwork(adapted(network_cfg(name), 416, 416, 80))
+        _check(tmp_path, export_onnx(DarknetDetector(network)).model)
 
 
 def test_half_precision_passes(tmp_path):

@@ -58,11 +58,12 @@ def test_golden_frames_notice_other_weights(signed, trained, tmp_path):
     """The hashes would, too; here the engine on the board is meant."""
     from pipeline.darknet import DarknetNetwork, load_weights, read_cfg
     from pipeline.export.onnx import export_onnx
+    from pipeline.networks.darknet import DarknetDetector
 
     trial = trained / "runs/small/first/scratch-f0-s0"
     network = DarknetNetwork(read_cfg(trial / "network.cfg"))
     load_weights(network, trial / "best.weights")
-    (tmp_path / "model.onnx").write_bytes(export_onnx(network.eval()))
+    (tmp_path / "model.onnx").write_bytes(export_onnx(DarknetDetector(network)).model)
     with pytest.raises(UserError, match=r"golden/frame-\d\.png"):
         check_golden(read_bundle(signed), OnnxRuntimeBackend(tmp_path / "model.onnx"))
 
@@ -167,7 +168,7 @@ def test_diff_says_in_words_what_changed(signed, bundle, tmp_path, skylight):
     content = json.loads((other / "bundle.json").read_bytes())
     content["classes"] = ["circle"]
     content["score_threshold"] = 0.3
-    content["parity"]["box"] = 0.04
+    content["parity"]["comparisons"][0]["box"] = 0.04
     content["provenance"]["weights_sha256"] = "f" * 64
     content["provenance"]["chain"][0]["data_hash"] = "e" * 64
     (other / "bundle.json").write_bytes(canonical_json(content))
@@ -175,11 +176,24 @@ def test_diff_says_in_words_what_changed(signed, bundle, tmp_path, skylight):
     assert "class: square is gone" in lines
     assert "class: circle is new" in lines
     assert "score threshold: 0.25 became 0.3" in lines
-    assert any(line.startswith("weights: ") and line.endswith(" became ffffffffffff") for line in lines)
+    assert any(line.startswith("trained: weights: ") and line.endswith(" became ffffffffffff") for line in lines)
     assert any(line.startswith("data of second: squares ") and line.endswith("eeeeeeeeeeee") for line in lines)
-    assert any(line.startswith("parity box: ") and line.endswith(" became 0.04") for line in lines)
+    assert any(
+        line.startswith("parity with ") and ", box: " in line and line.endswith(" became 0.04") for line in lines
+    )
     rows = json.loads(skylight("bundle", "diff", bundle, other, "--json").stdout)
     assert {"part": "score threshold", "before": "0.25", "after": "0.3"} in rows
+
+
+def test_reports_of_another_maker_are_refused_in_one_line(bundle, tmp_path, skylight):
+    """The drone takes such a bundle; what prints them must not fall over it."""
+    other = Path(shutil.copytree(bundle, tmp_path / "other"))
+    (other / "signature").unlink(missing_ok=True)
+    content = json.loads((other / "bundle.json").read_bytes())
+    content["provenance"] = {"chain": [{"kind": "\x1b[2J"}, 5]}
+    (other / "bundle.json").write_bytes(canonical_json(content))
+    for command in (("show", other), ("diff", bundle, other)):
+        assert_refused(skylight("bundle", *command), "other: its provenance or parity report is not what")
 
 
 def test_help_has_examples(skylight):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 from drawn import assert_refused
 
