@@ -185,7 +185,7 @@ def _text(signed: Signed, old: str, new: str) -> bytes:
         (lambda s: canonical_json(s.manifest).replace(b"\n", b"\r\n"), "was written or sorted by something else"),
     ],
 )
-def test_manifest_with_two_meanings_is_refused(signed, data: Callable[[Signed], bytes], message):
+def test_manifest_with_two_meanings_is_refused(signed: Signed, data: Callable[[Signed], bytes], message: str) -> None:
     rewrite(signed.root, signed.key, data(signed))
     with pytest.raises(UserError, match=r"bundle\.json: .*" + re.escape(message)):
         signed.read()
@@ -244,7 +244,9 @@ def _replace_by_link(path: Path) -> None:
         (lambda s: _replace_by_pipe(s.root / "bundle.json"), "bundle.json: is no plain file"),
     ],
 )  # fmt: skip
-def test_damage_is_refused_with_its_own_message(signed, damage: Callable[[Signed], object], message):
+def test_damage_is_refused_with_its_own_message(
+    signed: Signed, damage: Callable[[Signed], object], message: str
+) -> None:
     damage(signed)
     with pytest.raises(UserError, match=message) as refusal:
         signed.read()

@@ -182,7 +182,7 @@ _KEYS = ("schema", "name", "classes", "models", "files", "anchors", "masks", "bo
 
 @_FAST
 @given(key=st.sampled_from(_KEYS), value=_JSON, where=st.sampled_from(["top", "models", "files"]))
-def test_a_manifest_of_any_content_is_read_or_refused(made, key: str, value: Any, where: str):
+def test_a_manifest_of_any_content_is_read_or_refused(made: Made, key: str, value: Any, where: str) -> None:
     """Even where a trusted key signed it."""
     with _copy(made.root) as root:
         content = json.loads((root / "bundle.json").read_bytes())

@@ -151,5 +151,6 @@ def test_large_photos_are_scaled_down(tmp_path):
     wide = LabelledImage(tmp_path / "wide.png", "wide", 2600, 100, np.zeros((1, 4), np.float32), np.zeros(1, np.int64))
     files = golden_files({MODEL: colour_model()}, [wide], "stretch", 0.6, 0.45)
     frame = cv2.imdecode(np.frombuffer(files["golden/frame-0.png"], np.uint8), cv2.IMREAD_COLOR)
+    assert frame is not None
     assert frame.shape == (49, 1280, 3)
     assert sorted(files) == ["golden/frame-0.png", "golden/golden.json"]

@@ -9,18 +9,20 @@ from pathlib import Path
 import cv2
 import pytest
 from colour_model import SIZE, square, write_colour_bundle
+from signed_bundle import make_key, write_signed
 
 from deploy.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 
 # The newest versions of these that have wheels for Python 3.6; ONNX Runtime's own pins ask for more than it uses.
-_PINS = ("numpy==1.19.4", "opencv-python-headless==4.1.1.26", "onnxruntime==1.3.0")
+_PINS = ("numpy==1.19.4", "opencv-python-headless==4.1.1.26", "onnxruntime==1.3.0", "PyNaCl==1.5.0", "cffi==1.15.1")
 
 
 def _run(*command: object, **options: object) -> subprocess.CompletedProcess[str]:
     texts = [str(part) for part in command]
-    return subprocess.run(texts, capture_output=True, text=True, timeout=300, check=False, **options)  # type: ignore[call-overload]
+    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run(texts, capture_output=True, text=True, timeout=300, check=False, env=alone, **options)  # type: ignore[call-overload]
 
 
 def _python36() -> str | None:
@@ -39,7 +41,8 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("no Python 3.6 here")
     root = tmp_path_factory.mktemp("old")
     assert _run(python, "-m", "venv", root / "venv").returncode == 0
-    pip = (root / "venv/bin/pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps")
+    pip = (root / "venv/bin/python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps")
+    _run(*pip, "pip==21.3.1")  # the last for Python 3.6; the one it comes with cannot see PyNaCl's wheels
     done = _run(*pip, "--only-binary", ":all:", *_PINS)
     if done.returncode:
         pytest.skip(f"no wheels for Python 3.6 here: {done.stderr.strip().splitlines()[-1]}")
@@ -76,6 +79,24 @@ def test_old_python_finds_the_same(old, sources, tmp_path, name):
     assert found[0] == found[1]
     assert len(found[0]) == 8
     assert all(detections for _, detections in found[0])
+
+
+def test_old_python_checks_signature_and_golden_frames(old, sources, tmp_path):
+    """Frames and signature were made by today's libraries."""
+    bundle = write_signed(tmp_path / "colours-1", make_key(tmp_path / "keys", "maker")).root
+    make_key(tmp_path / "others", "other")
+    command = (old / "skylight-detect", "--bundle", bundle, "--source", sources / "photos", "--golden", "--out", "out")
+    done = _run(*command, "--trusted", tmp_path / "keys", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    header = json.loads((tmp_path / "out" / "detections.jsonl").read_text().splitlines()[0])
+    assert header["trust"].startswith("signed by maker (")
+    done = _run(*command, "--trusted", tmp_path / "others", cwd=tmp_path)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "who is not trusted here; trusted: other" in done.stderr
+    (bundle / "signature").write_bytes((bundle / "signature").read_bytes()[:-9] + b"AAAAAA==\n")
+    done = _run(*command, "--trusted", tmp_path / "keys", cwd=tmp_path)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "does not fit bundle.json" in done.stderr
 
 
 def test_old_python_refuses_in_one_line(old, sources, tmp_path):

@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Callable
 
 import numpy as np
 import onnx
@@ -32,7 +33,7 @@ def _sized_by(kind: str, sizes: list[int], is_node: bool) -> onnx.ModelProto:
     return model
 
 
-def _edited(change) -> onnx.ModelProto:
+def _edited(change: Callable[[onnx.ModelProto], None]) -> onnx.ModelProto:
     model = onnx.load_model_from_string(colour_model())
     change(model)
     return model

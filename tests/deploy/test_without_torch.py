@@ -1,6 +1,7 @@
 """What flies needs no torch and nothing of the workstation: installed alone, it gives the same detections."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def _run(*command: object, **options: object) -> subprocess.CompletedProcess[str]:
     texts = [str(part) for part in command]
-    return subprocess.run(texts, capture_output=True, text=True, timeout=300, check=False, **options)  # type: ignore[call-overload]
+    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run(texts, capture_output=True, text=True, timeout=300, check=False, env=alone, **options)  # type: ignore[call-overload]
 
 
 @pytest.fixture(scope="module")
@@ -46,3 +48,16 @@ def test_it_detects_the_same_as_the_workstation(drone, tmp_path, skylight, train
         found.append([json.loads(line)["detections"] for line in lines])
     assert found[0] == found[1]
     assert any(found[0])
+
+
+def test_trusted_keys_need_pynacl(drone, tmp_path):
+    from signed_bundle import make_key, write_signed
+
+    bundle = write_signed(tmp_path / "colours-1", make_key(tmp_path / "keys", "maker")).root
+    command = (drone / "skylight-detect", "--bundle", bundle, "--source", bundle / "golden", "--out", tmp_path / "out")
+    done = _run(*command, "--golden", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "which is not checked either, without PyNaCl" in done.stdout
+    done = _run(*command, "--trusted", tmp_path / "keys", cwd=tmp_path)
+    assert done.returncode == 2, done.stdout
+    assert done.stderr.startswith("skylight-detect: PyNaCl: not installed, and signatures must be checked here; pip")

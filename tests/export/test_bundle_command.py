@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn import assert_refused
+from drawn import Skylight, assert_refused
 
 from deploy.backends import OnnxRuntimeBackend
 from deploy.bundle import read_bundle
@@ -16,7 +16,7 @@ from deploy.strict_json import canonical_json
 
 
 @pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory, skylight) -> Path:
+def keys(tmp_path_factory: pytest.TempPathFactory, skylight: Skylight) -> Path:
     folder = tmp_path_factory.mktemp("keys") / "mine"
     done = skylight("keys", "new", "--name", "maker", "--folder", folder)
     assert done.returncode == 0, done.stderr
@@ -24,7 +24,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory, skylight) -> Path:
 
 
 @pytest.fixture(scope="module")
-def signed(trained: Path, bundle: Path, keys: Path, skylight) -> Path:
+def signed(trained: Path, bundle: Path, keys: Path, skylight: Skylight) -> Path:
     """A root with the bundle, signed; the shared one is left as it is."""
     before = {path: path.read_bytes() for path in bundle.rglob("*") if path.is_file()}
     root = trained.with_name(f"{trained.name}-signed")

@@ -107,12 +107,12 @@ def test_recipe_ledger_licences_and_commit_are_named(tmp_path, skylight):
         name = f"{number:016x}"
         cv2.imwrite(str(source / "data" / f"{name}.jpg"), image)
         rows += [row(name, box=tuple(box / [96, 80, 96, 80])) for box in boxes]
-    for folder, file, text in (
+    for folder, name, text in (
         ("labels", "detections.csv", "\n".join([HEADER, *rows]) + "\n"),
         ("metadata", "classes.csv", "/x/window,Window\n"),
     ):
         (source / folder).mkdir()
-        (source / folder / file).write_text(text)
+        (source / folder / name).write_text(text)
     recipes.mkdir()
     recipe = {"name": "drawn", "licence": "CC0-1.0", "source": {"format": "open-images"}, "classes": ["Window"]}
     (recipes / "drawn.yaml").write_text(yaml.safe_dump(recipe))
