@@ -1,17 +1,20 @@
 """Golden frames tell a model that finds what it must from one that does not."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 from colour_model import colour_model
 from signed_bundle import edit, make_key, write_signed
 
 from deploy.backends import OnnxRuntimeBackend
 from deploy.bundle import Bundle, read_bundle
+from deploy.cli import main
 from deploy.errors import UserError
 from deploy.frame import Detections
 from deploy.golden import TOLERANCES, check_golden, compare, read_golden
@@ -130,6 +133,17 @@ def test_wrong_golden_json_is_refused(bundle, tmp_path, change, message):
     changed = _resealed(bundle, tmp_path, "golden/golden.json", json.dumps(change(content)).encode())
     with pytest.raises(UserError, match=message):
         check_golden(changed, Changed(changed))
+
+
+def test_drone_does_not_start_with_a_model_that_takes_red_for_blue(bundle, tmp_path, capsys):
+    model = onnx.load_model_from_string(colour_model())
+    model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(np.array([2, 1], np.int64), "channels"))
+    changed = _resealed(bundle, tmp_path, "model.onnx", model.SerializeToString())
+    command = ["--bundle", str(changed.root), "--source", str(changed.root / "golden"), "--out", str(tmp_path / "out")]
+    assert main([*command, "--golden"]) == 2
+    assert re.search(r"frame-\d\.png: class 0 .*; do not fly it\n$", capsys.readouterr().err)
+    assert not (tmp_path / "out").exists()
+    assert main(command) == 0
 
 
 def test_picture_that_is_larger_than_it_should_be_is_not_decoded(bundle, tmp_path):
