@@ -13,7 +13,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 from deploy.errors import UserError, refuse
 from deploy.strict_json import short
 
-# A YOLOv3 has 5,000 fields, none of them in more than one graph.
+# Fields and numbers read; a YOLO11n has 43,000, a YOLOv3 36,000, and neither a graph inside another.
 _FIELD_LIMIT = 500000
 _DEPTH_LIMIT = 8
 # Elements of any one tensor while the model runs: 1 GiB of float32. YOLOv3 at 608 needs 12 million.
