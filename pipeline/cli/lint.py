@@ -72,7 +72,7 @@ def profile(
     file, name = source, board
     if source.is_dir():
         bundle = read_bundle(source)
-        file, name = bundle.model, board or bundle.board
+        file, name = bundle.model, board or str(bundle.board["name"])
     if precision is not None and name is None:
         raise refuse("--precision", "no board", "add --board: what is measured here runs as the file says")
     chosen = None if name is None else read_board(name)

@@ -18,6 +18,7 @@ from pipeline.errors import UserError
 from pipeline.export.lint import lint
 from pipeline.export.onnx import export_onnx
 from pipeline.export.scan import ScanLimits, read_checked
+from pipeline.networks.darknet import DarknetDetector
 
 TX2 = read_board("jetson-tx2")
 ONES = np.ones(1, np.float32)
@@ -28,7 +29,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A network with two heads in 95 kB."""
     cfg = tmp_path_factory.mktemp("small") / "small.cfg"
     cfg.write_text(SMALL_CFG)
-    return export_onnx(DarknetNetwork(adapted(read_cfg(cfg), 64, 64, 1)))
+    return export_onnx(DarknetDetector(DarknetNetwork(adapted(read_cfg(cfg), 64, 64, 1)))).model
 
 
 NO_ONNX = {

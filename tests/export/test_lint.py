@@ -18,6 +18,7 @@ from pipeline.darknet import DarknetNetwork, adapted, network_cfg, read_cfg
 from pipeline.errors import UserError
 from pipeline.export.lint import Finding, lint, require_accepted
 from pipeline.export.onnx import export_onnx
+from pipeline.networks.darknet import DarknetDetector
 
 TX2 = read_board("jetson-tx2")
 ORIN = read_board("jetson-orin-nano")
@@ -34,7 +35,7 @@ def errors(model: bytes, board: Board = TX2) -> list[Finding]:
 def tiny() -> bytes:
     """Tiny-YOLOv3 at 416 with random weights."""
     torch.manual_seed(0)
-    return export_onnx(DarknetNetwork(network_cfg("yolov3-tiny")))
+    return export_onnx(DarknetDetector(DarknetNetwork(network_cfg("yolov3-tiny")))).model
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A network with two heads in 95 kB."""
     cfg = tmp_path_factory.mktemp("small") / "small.cfg"
     cfg.write_text(SMALL_CFG)
-    return export_onnx(DarknetNetwork(adapted(read_cfg(cfg), 64, 64, 1)))
+    return export_onnx(DarknetDetector(DarknetNetwork(adapted(read_cfg(cfg), 64, 64, 1)))).model
 
 
 @pytest.mark.parametrize("name", board_names())

@@ -17,6 +17,7 @@ from pipeline.export.flops import flops
 from pipeline.export.graph import read_graph
 from pipeline.export.onnx import export_onnx
 from pipeline.export.profile import Profile, profile
+from pipeline.networks.darknet import DarknetDetector
 from pipeline.report.export import profile_text
 
 TX2 = read_board("jetson-tx2")
@@ -27,7 +28,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Tiny-YOLOv3 for the 80 classes of COCO at 416, with random weights."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("tiny") / "tiny.onnx"
-    path.write_bytes(export_onnx(DarknetNetwork(network_cfg("yolov3-tiny"))))
+    path.write_bytes(export_onnx(DarknetDetector(DarknetNetwork(network_cfg("yolov3-tiny")))).model)
     return path
 
 
@@ -55,7 +56,7 @@ def test_total_is_darknets(tiny, found):
     assert found.convolution_flops == 5564961792
     pools = _pool_flops(tiny)
     assert round((found.convolution_flops + pools) / 1e9, 3) == 5.571
-    one_class = export_onnx(DarknetNetwork(adapted(network_cfg("yolov3-tiny"), 416, 416, 1)))
+    one_class = export_onnx(DarknetDetector(DarknetNetwork(adapted(network_cfg("yolov3-tiny"), 416, 416, 1)))).model
     graph = read_graph(one_class)
     convolutions = sum(flops(node, graph) or 0 for node in graph.nodes if node.op_type == "Conv")
     assert round((convolutions + pools) / 1e9, 3) == 5.448
