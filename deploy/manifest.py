@@ -38,7 +38,7 @@ _ALLOWED_NAMES = "model.onnx, model.NAME.onnx, golden/golden.json and golden/NAM
 _FILE_COUNT = 64
 _ALL_BYTES = 1 << 30
 _AGAIN = "export the bundle again"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -136,13 +136,13 @@ def _is_positive(value: object) -> bool:
 
 
 def _is_board(board: Dict[str, Any]) -> bool:
-    return isinstance(board.get("name"), str) and bool(_NAME.fullmatch(board["name"]))
+    return isinstance(board.get("name"), str) and bool(NAME.fullmatch(board["name"]))
 
 
 _Rule = Tuple[str, Callable[[Any], bool], str]
 _RULES: Tuple[_Rule, ...] = (
-    ("name", lambda name: bool(_NAME.fullmatch(name)), "name has letters, digits and _.- alone, at most 64"),
-    ("version", lambda name: bool(_NAME.fullmatch(name)), "version has letters, digits and _.- alone, at most 64"),
+    ("name", lambda name: bool(NAME.fullmatch(name)), "name has letters, digits and _.- alone, at most 64"),
+    ("version", lambda name: bool(NAME.fullmatch(name)), "version has letters, digits and _.- alone, at most 64"),
     ("classes", _is_class_list, "classes lists at least one name that can be printed"),
     ("resize_mode", lambda mode: mode in RESIZE_MODES, "allowed: " + ", ".join(RESIZE_MODES)),
     ("colour_order", lambda order: order == "rgb", "allowed: rgb"),

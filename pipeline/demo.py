@@ -5,9 +5,10 @@ from pathlib import Path
 from deploy.cli import main as detect
 from pipeline.errors import UserError, refuse
 from pipeline.experiment import read_experiment
+from pipeline.exporting import export_best
 from pipeline.interrupt import Interrupted
 from pipeline.progress import Bars
-from pipeline.steps import curate_sets, curation_text, export_best, tables_text, train_trials, write_tables
+from pipeline.steps import curate_sets, curation_text, tables_text, train_trials, write_tables
 from pipeline.synthetic.flyby import draw_flyby
 from pipeline.synthetic.fronts import draw_fronts
 from pipeline.train.processes import this_process
@@ -37,7 +38,7 @@ def run_demo(root: Path) -> None:
             draw_flyby(video, _FRAMES, _SEED, progress=lambda done: bars.show("draw the fly-by", done, _FRAMES))
         summaries = curate_sets(experiment, workspace, bars)
         plan = train_trials(experiment, workspace, bars, this_process())
-        bundle = export_best(experiment, workspace)
+        bundle = export_best(experiment, workspace, bars)
     for summary in summaries:
         print(curation_text(summary))
     print()

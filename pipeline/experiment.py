@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from pipeline.settings import read_yaml
 
@@ -186,7 +186,14 @@ class Stage(_Model):
 
 
 class ExportChoice(_Model):
-    """What becomes the bundle: the trial of `stage` with the best AP on val, or the `trial` named."""
+    """What becomes the bundle: the trial of `stage` with the best AP on val, or the `trial` named.
+
+    Attributes:
+        board: a shipped one, or the path of a board's file.
+        precisions: of the ONNX files; an engine of TensorRT 8 to 10 is built in half precision from fp32, TensorRT-RTX
+            needs fp16.
+        sizes: of the input besides that of training, pixels, which the drone may fall back to.
+    """
 
     stage: _Name
     trial: str | None = None
@@ -194,6 +201,16 @@ class ExportChoice(_Model):
     version: _Name = "1"
     score_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.25
     nms_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.45
+    board: str = "workstation"
+    precisions: Annotated[tuple[Literal["fp32", "fp16"], ...], Field(min_length=1)] = ("fp32",)
+    sizes: tuple[Annotated[int, Field(ge=32, multiple_of=32)], ...] = ()
+
+    @field_validator("precisions")
+    @classmethod
+    def _begin_with_float32(cls, precisions: tuple[str, ...]) -> tuple[str, ...]:
+        if precisions[0] != "fp32" or len(set(precisions)) != len(precisions):
+            raise ValueError("begins with fp32, and names each once")
+        return precisions
 
 
 class Experiment(_Model):

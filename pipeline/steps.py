@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from deploy.bundle import Bundle
 from pipeline.curate import (
     CurationSummary,
     Inputs,
@@ -20,8 +19,6 @@ from pipeline.curated import read_curated_set
 from pipeline.darknet.known import fetch_known, known_weights
 from pipeline.errors import refuse
 from pipeline.experiment import Experiment, read_experiment
-from pipeline.export.bundle import best_trial, export_bundle
-from pipeline.export.keys import chosen_key
 from pipeline.interrupt import stop_on_signals
 from pipeline.progress import Bars
 from pipeline.report.plots import plot_ap
@@ -33,7 +30,7 @@ from pipeline.train.evaluate import Evaluated, evaluate_network
 from pipeline.train.loop import Step
 from pipeline.train.pairing import Wish
 from pipeline.train.processes import Processes
-from pipeline.train.stages import PlannedTrial, plan_trials, require_current
+from pipeline.train.stages import PlannedTrial, plan_trials
 from pipeline.train.sweep import run_trials
 from pipeline.train.trial import TrialResult
 from pipeline.workspace import Workspace
@@ -47,7 +44,6 @@ __all__ = [
     "download_bar",
     "download_weights",
     "evaluate_with_bars",
-    "export_best",
     "run_plan",
     "tables_text",
     "train_trials",
@@ -309,19 +305,6 @@ def download_bar(name: str, bars: Bars) -> Callable[[int, int | None], None]:
         bars.show(f"download {name}, bytes", done, total or 0)
 
     return report
-
-
-def export_best(experiment: Experiment, workspace: Workspace, key_file: Path | None = None) -> Bundle:
-    """Export what the experiment chose, by default the best trial of a stage.
-
-    key_file: of the key that signs it; by default the only one of this user, if there is one.
-    """
-    if experiment.export is None:
-        raise refuse(f"experiment {experiment.name}", "has no key export", "add export: {stage: ..., name: ...}")
-    key = chosen_key(key_file)
-    trial = best_trial(experiment.export, plan_trials(experiment, workspace))
-    require_current(experiment, trial, workspace)
-    return export_bundle(experiment, trial, workspace.bundles, key)
 
 
 def curation_text(summary: CurationSummary) -> str:

@@ -2,12 +2,19 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from pipeline.cli.app import ExperimentFile, Json, Root, app
+from pipeline.cli.app import Json, Root, app, resize_mode, width_and_height
+from pipeline.errors import refuse
+
+if TYPE_CHECKING:
+    from deploy.bundle import Bundle
+    from pipeline.experiment import Experiment
+    from pipeline.export.bundle import BundleWish
+    from pipeline.train.pairing import Wish
 
 __all__ = ["export_app"]
 
@@ -33,28 +40,112 @@ export_app = typer.Typer(
 app.add_typer(export_app, name="export")
 
 
-@export_app.command(_DEFAULT, epilog="Example: skylight export experiments/facades.yaml")
+@export_app.command(
+    _DEFAULT,
+    epilog="Examples: skylight export experiments/facades.yaml --board jetson-tx2; "
+    "skylight export runs/facades/arch/windows-f13-s0 --board jetson-tx2 --extra-size 288; "
+    "skylight export yolo11n --weights best.pt --data data/facades-arch --size 416 --name arch",
+)
 def make(
-    experiment: ExperimentFile,
-    root: Root = Path(),
+    subject: Annotated[
+        str,
+        typer.Argument(metavar="EXPERIMENT|NETWORK", help="Experiment file; folder of a trial, .cfg, .pt, or a name."),
+    ],
+    board: Annotated[
+        str | None, typer.Option(metavar="NAME|FILE", help="By default the experiment's, else workstation.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(metavar="FILE|NAME", help="Weights of a network.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Set to compare a network on; a trial's own by default.")] = None,
+    size: Annotated[str | None, typer.Option(metavar="W[xH]", help="Input of a network, in pixels.")] = None,
+    resize: Annotated[
+        str | None, typer.Option(metavar="stretch|letterbox", help="By default as the weights were trained.")
+    ] = None,
+    known_masks: Annotated[
+        bool, typer.Option("--known-masks", help="Give the cfg the masks that published weights were trained with.")
+    ] = False,
+    name: Annotated[str | None, typer.Option(help="Of a network's bundle; by default that of its set.")] = None,
+    version: Annotated[str | None, typer.Option(help="Of a network's bundle; by default 1.")] = None,
+    half: Annotated[bool, typer.Option("--fp16", help="Add the model in half precision (TensorRT-RTX).")] = False,
+    extra_size: Annotated[
+        list[int] | None, typer.Option(help="Add the model at this size, to fall back to; may be repeated.")
+    ] = None,
     key: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Private key that signs; by default your only one, if any.")
     ] = None,
+    root: Root = Path(),
     as_json: Json = False,
 ) -> None:
-    """Make the bundle of an experiment from its best trial, after checking that nothing changed on the way."""
-    from pipeline.experiment import read_experiment
-    from pipeline.report.bundle import export_text
-    from pipeline.report.parity import parity_text
-    from pipeline.steps import export_best
+    """Make a bundle: of the best trial of an experiment, or of any network with its weights.
+
+    The board must take the model, and everyone here who can run it must find what the trained network finds: ONNX
+    Runtime, OpenCV for Darknet's networks, TensorRT on a GPU. Nothing is written where one does not.
+    """
+    from pipeline.exporting import export_best, export_network
+    from pipeline.progress import Bars
     from pipeline.workspace import Workspace
 
-    bundle = export_best(read_experiment(experiment), Workspace(root), key)
+    workspace = Workspace(root)
+    with Bars() as bars:
+        if subject.endswith((".yaml", ".yml")):
+            _refuse_for_experiment(
+                {"--weights": weights, "--data": data, "--size": size, "--resize": resize, "--name": name}
+                | {"--known-masks": known_masks, "--version": version, "--fp16": half, "--extra-size": extra_size}
+            )
+            bundle = export_best(_experiment(subject), workspace, bars, key, board)
+        else:
+            wish = _wish(subject, weights, data, size, resize, known_masks)
+            bundle = export_network(wish, _about(wish, board, name, version, half, extra_size), workspace, bars, key)
+    _print(bundle, as_json)
+
+
+def _experiment(file: str) -> "Experiment":
+    from pipeline.experiment import read_experiment
+
+    return read_experiment(Path(file))
+
+
+def _wish(
+    network: str, weights: str | None, data: Path | None, size: str | None, resize: str | None, known_masks: bool
+) -> "Wish":
+    from pipeline.train.pairing import Wish
+
+    return Wish(
+        network=network,
+        weights=weights,
+        data=data,
+        size=None if size is None else width_and_height(size),
+        resize=resize_mode(resize),
+        with_known_masks=known_masks,
+    )
+
+
+def _about(
+    wish: "Wish", board: str | None, name: str | None, version: str | None, half: bool, sizes: list[int] | None
+) -> "BundleWish":
+    from jetson.board import read_board
+    from pipeline.export.bundle import BundleWish
+
+    stem = Path(wish.network).name if wish.data is None else wish.data.resolve().name
+    precisions = ("fp32", "fp16") if half else ("fp32",)
+    return BundleWish(name or stem, version or "1", read_board(board or "workstation"), precisions, tuple(sizes or ()))
+
+
+def _refuse_for_experiment(options: dict[str, Any]) -> None:
+    for option, value in options.items():
+        if value not in (None, False):
+            raise refuse(option, "is for a network with its weights", "an experiment's file says it, in its key export")
+
+
+def _print(bundle: "Bundle", as_json: bool) -> None:
+    from pipeline.report.bundle import export_text
+    from pipeline.report.parity import parity_text
+
     if as_json:
         about = {"bundle": str(bundle.root), "provenance": bundle.provenance, "parity": bundle.parity}
         print(json.dumps(about | {"signed_by": bundle.signature.fingerprint}))
         return
     origin = bundle.provenance
-    print(f"{bundle.root}: {origin['stage']}/{origin['trial']}, AP@0.5 on val {100 * origin['best_ap50']:.1f} %")
+    trial = f": {origin['stage']}/{origin['trial']}" if "trial" in origin else ""
+    print(f"{bundle.root}{trial}, for {bundle.board['name']}")
     print(parity_text(bundle.parity))
     print(export_text(bundle))

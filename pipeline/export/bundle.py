@@ -1,89 +1,139 @@
-"""A finished trial becomes a bundle. A script over the parts: choose, export, check, write."""
+"""A trained detector becomes a bundle. A script over the parts: export, ask the board, compare, write."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from deploy.bundle import MODEL, Bundle, write_bundle
-from deploy.manifest import Model
-from pipeline.darknet import DarknetNetwork, load_weights, read_cfg
+from deploy.manifest import NAME, Model
+from jetson.board import Board
 from pipeline.errors import refuse
-from pipeline.experiment import Experiment, ExportChoice
+from pipeline.experiment import ExportChoice
 from pipeline.export.gate import parity_of
 from pipeline.export.golden import golden_files
 from pipeline.export.keys import SigningKey
-from pipeline.export.onnx import export_onnx
-from pipeline.export.provenance import provenance_of
-from pipeline.networks.darknet import DarknetDetector
-from pipeline.train.stages import PlannedTrial
+from pipeline.export.lint import require_accepted
+from pipeline.export.onnx import OPSETS, Exported, export_onnx
+from pipeline.export.source import ExportSource
+from pipeline.networks.detector import Detector
 
-__all__ = ["best_trial", "export_bundle"]
+__all__ = ["BundleWish", "export_bundle"]
+
+Progress = Callable[[str, int, int], None]  # what is compared, pictures done, pictures in all
 
 
-def best_trial(choice: ExportChoice, plan: Sequence[PlannedTrial]) -> PlannedTrial:
-    """The trial that `choice` names, or the one of its stage with the best AP on val.
+@dataclass(frozen=True)
+class BundleWish:
+    """What the bundle is to be.
 
-    Raises:
-        UserError: no such trial, or it is not finished.
+    Attributes:
+        precisions: of the ONNX files at each size, fp32 first. sizes: of the input besides the detector's own, pixels.
+        score_threshold, nms_threshold: that the drone flies with, 0 to 1.
     """
-    trials = [trial for trial in plan if trial.stage.name == choice.stage]
-    if choice.trial is not None:
-        names = [trial.folder.root.name for trial in trials]
-        trials = [trial for trial in trials if trial.folder.root.name == choice.trial]
-        if not trials:
-            raise refuse(f"export: trial {choice.trial}", "no such trial", f"allowed: {', '.join(names)}")
-    results = [trial.folder.read()[1] for trial in trials]
-    for trial, result in zip(trials, results, strict=True):
-        if result is None:
-            raise refuse(trial.folder.root, "is not finished", "run skylight train with this experiment first")
-    scored = [(result.best_ap50, -i) for i, result in enumerate(results) if result]
-    return trials[-max(scored)[1]]
+
+    name: str
+    version: str
+    board: Board
+    precisions: tuple[str, ...] = ("fp32",)
+    sizes: tuple[int, ...] = ()
+    score_threshold: float = 0.25
+    nms_threshold: float = 0.45
+
+    @classmethod
+    def of(cls, choice: ExportChoice, board: Board) -> "BundleWish":
+        """What an experiment file says."""
+        return cls(
+            choice.name,
+            choice.version,
+            board,
+            choice.precisions,
+            choice.sizes,
+            choice.score_threshold,
+            choice.nms_threshold,
+        )
 
 
 def export_bundle(
-    experiment: Experiment,
-    trial: PlannedTrial,
+    source: ExportSource,
+    wish: BundleWish,
     bundles: Path,
     key: SigningKey | None = None,
-    board: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
 ) -> Bundle:
-    """Export the best weights of `trial` into `bundles/<name>-<version>/`.
+    """Export a detector into `bundles/<name>-<version>/`.
 
-    key: signs the bundle; None leaves it unsigned. board: what the board's file says, at least its name.
+    key: signs the bundle; None leaves it unsigned.
 
     Raises:
-        UserError: the exported model departs from the trained one; nothing is left then.
+        UserError: the board does not take the model, or it departs from the trained one; nothing is left then.
     """
-    choice = experiment.export
-    assert choice is not None
-    settings, _ = trial.folder.read()
-    if trial.network.cfg is None:
-        raise refuse(trial.folder.root, f"network {trial.network.name}", "bundles are made of Darknet networks")
-    network = DarknetNetwork(read_cfg(trial.folder.cfg))
-    load_weights(network, trial.folder.best_weights)
-    size = network.spec.input
-    detector = DarknetDetector(network)
-    exported = export_onnx(detector)
-    images = trial.data.splits["val"]
-    parity = parity_of(detector, exported, images, settings.resize)
-    model = Model(MODEL, size.width, size.height, "fp32")
-    golden = golden_files(
-        {model: exported.model}, images, settings.resize, choice.score_threshold, choice.nms_threshold
-    )
+    _require_possible(wish)
+    models: dict[Model, bytes] = {}
+    reports = []
+    for detector in _at_sizes(source.detector, wish.sizes):
+        exported = _exported(detector, wish)
+        size = f"{detector.width}x{detector.height}"
+
+        def report(done: int, total: int, size: str = size) -> None:
+            if progress:
+                progress(size, done, total)
+
+        parity = parity_of(detector, exported, source.images, source.resize, report)
+        reports.append({"input": size, **parity.as_dict()})
+        for precision, one in exported.items():
+            name = _file_name(detector.width, precision, is_default_size=not models or size == reports[0]["input"])
+            models[Model(name, detector.width, detector.height, precision)] = one.model
+    golden = golden_files(models, source.images, source.resize, wish.score_threshold, wish.nms_threshold)
     manifest = {
-        "name": choice.name,
-        "version": choice.version,
-        "classes": list(settings.classes),
-        "models": [model._asdict()],
-        "resize_mode": settings.resize,
+        "name": wish.name,
+        "version": wish.version,
+        "classes": list(source.classes),
+        "models": [model._asdict() for model in models],
+        "resize_mode": source.resize,
         "colour_order": "rgb",
-        "score_threshold": choice.score_threshold,
-        "nms_threshold": choice.nms_threshold,
-        "anchors": [list(pair) for pair in network.spec.heads[0].anchors],
-        "masks": [list(head.mask) for head in network.spec.heads],
-        "board": dict(board or {"name": "workstation"}),
-        "provenance": provenance_of(experiment, trial),
-        "parity": parity.as_dict(),
+        "score_threshold": wish.score_threshold,
+        "nms_threshold": wish.nms_threshold,
+        "anchors": source.anchors,
+        "masks": source.masks,
+        "board": wish.board.for_drone(),
+        "provenance": source.provenance,
+        "parity": {"inputs": reports},
     }
-    root = bundles / f"{choice.name}-{choice.version}"
-    return write_bundle(root, {MODEL: exported.model, **golden}, manifest, key.sign if key else None)
+    files = {model.file: content for model, content in models.items()}
+    root = bundles / f"{wish.name}-{wish.version}"
+    return write_bundle(root, {**files, **golden}, manifest, key.sign if key else None)
+
+
+def _require_possible(wish: BundleWish) -> None:
+    """Refuse, before anything is computed, what no bundle can hold or the board cannot run."""
+    for what, text in (("name", wish.name), ("version", wish.version)):
+        if not NAME.fullmatch(text):
+            raise refuse(f"{what} of the bundle", repr(text), "give letters, digits and _.- alone, at most 64")
+    for size in wish.sizes:
+        if size < 32 or size % 32:
+            raise refuse("size of the bundle", size, "give a multiple of 32")
+    for precision in wish.precisions:
+        wish.board.require_precision(precision)
+
+
+def _at_sizes(detector: Detector, sizes: tuple[int, ...]) -> list[Detector]:
+    own = (detector.width, detector.height)
+    return [detector, *(detector.at_size(size) for size in dict.fromkeys(sizes) if (size, size) != own)]
+
+
+def _exported(detector: Detector, wish: BundleWish) -> dict[str, Exported]:
+    """By precision; the board must take the models, and the first one is asked about the most."""
+    _, highest = wish.board.opset
+    exported = export_onnx(detector, max(opset for opset in OPSETS if opset <= highest))
+    found = {precision: exported if precision == "fp32" else exported.half() for precision in wish.precisions}
+    for one in found.values():
+        require_accepted(one.model, wish.board)
+    return found
+
+
+def _file_name(size: int, precision: str, is_default_size: bool) -> str:
+    """model.onnx, model.fp16.onnx, model.288.onnx, model.288.fp16.onnx."""
+    stem, suffix = MODEL.split(".")
+    parts = [] if is_default_size else [str(size)]
+    parts += [] if precision == "fp32" else [precision]
+    return ".".join([stem, *parts, suffix])

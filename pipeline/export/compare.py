@@ -107,8 +107,9 @@ def _sets(bundle: Bundle) -> dict[str, Any]:
 def _parity(bundle: Bundle) -> dict[str, Any]:
     """The figures of each comparison, by name."""
     return {
-        f"{one['against']} {one['precision']}, {name}": value
-        for one in bundle.parity.get("comparisons", ())
+        f"{one['against']} {one['precision']} at {report['input']}, {name}": value
+        for report in bundle.parity.get("inputs", ())
+        for one in report["comparisons"]
         for name, value in one.items()
         if isinstance(value, int | float)
     }

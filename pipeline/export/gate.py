@@ -1,12 +1,14 @@
 """Who is asked whether an exported detector is the trained one: everyone on this machine who can run it."""
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import UserError
 from pipeline.export.onnx import Exported
 from pipeline.export.parity import Candidate, Parity, Progress, check_parity
-from pipeline.export.runners import OnnxRuntimeRunner, OpenCvRunner, TorchRunner
+from pipeline.export.runners import OnnxRuntimeRunner, OpenCvRunner, TensorRtRunner, TorchRunner
 from pipeline.networks.darknet import DarknetDetector
 from pipeline.networks.detector import Detector
 
@@ -18,17 +20,20 @@ __all__ = ["parity_of"]
 
 def parity_of(
     detector: Detector,
-    exported: Exported,
+    exported: Mapping[str, Exported],
     images: Sequence["LabelledImage"],
     resize: str,
     progress: Progress | None = None,
 ) -> Parity:
-    """Compare PyTorch with ONNX Runtime, and of a Darknet network with OpenCV, on every picture.
+    """Compare PyTorch on every picture with ONNX Runtime, OpenCV where it reads the network, and TensorRT on a GPU.
+
+    exported: by precision.
 
     Raises:
         UserError: a limit is passed.
     """
-    candidates, left_out = [Candidate(OnnxRuntimeRunner(exported), "fp32")], []
+    candidates = [Candidate(OnnxRuntimeRunner(one), precision) for precision, one in exported.items()]
+    left_out = []
     if isinstance(detector, DarknetDetector):
         try:
             candidates.append(Candidate(OpenCvRunner(detector), "fp32"))
@@ -37,4 +42,11 @@ def parity_of(
     else:
         left_out.append("OpenCV: reads Darknet's networks only")
     size = (detector.width, detector.height)
-    return check_parity(TorchRunner(detector), candidates, images, size, resize, detector.classes, left_out, progress)
+    with tempfile.TemporaryDirectory() as folder:
+        for precision, one in exported.items():
+            try:
+                candidates.append(Candidate(TensorRtRunner(one, precision, Path(folder)), precision))
+            except UserError as error:
+                left_out.append(f"TensorRT {precision}: {error}")
+        reference = TorchRunner(detector)
+        return check_parity(reference, candidates, images, size, resize, detector.classes, left_out, progress)

@@ -7,7 +7,7 @@ which is the newest that TensorRT 8.2 reads.
 import io
 import warnings
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -48,6 +48,12 @@ class Exported:
     tapped: bytes
     taps: tuple[str, ...]
     heads: tuple[str, ...]
+
+    def half(self) -> "Exported":
+        """The same in half precision; inputs and outputs, and the decoding of boxes, stay in float32."""
+        from pipeline.export.precision import to_fp16
+
+        return replace(self, model=to_fp16(self.model), tapped=to_fp16(self.tapped))
 
 
 def taps_of(detector: Detector) -> tuple[Tap, ...]:

@@ -13,14 +13,15 @@ from typing import Any
 
 from pipeline.curate import read_recipe
 from pipeline.curated import CuratedSet, read_dataset_json
-from pipeline.darknet.known import KNOWN_WEIGHTS, KnownWeights, known_weights
+from pipeline.darknet.known import KNOWN_WEIGHTS, KnownWeights, known_weights, recognised
 from pipeline.errors import UserError
 from pipeline.experiment import DataSource, Experiment
 from pipeline.files import file_sha256
+from pipeline.train.named import Trained
 from pipeline.train.stages import PlannedTrial
 from pipeline.train.trial import TrialFolder, TrialResult, TrialSettings
 
-__all__ = ["provenance_of"]
+__all__ = ["provenance_of", "provenance_of_files", "provenance_of_folder"]
 
 _LIBRARIES = (
     *("skylight", "torch", "torchvision", "ultralytics", "numpy", "opencv-python-headless"),
@@ -37,7 +38,31 @@ def provenance_of(experiment: Experiment, trial: PlannedTrial) -> dict[str, Any]
     """
     settings, result = trial.folder.read()
     assert result is not None
-    chain = list(_chain(experiment, trial))
+    return _of_trial(settings, result, list(_chain(experiment, trial)))
+
+
+def provenance_of_folder(trained: Trained) -> dict[str, Any]:
+    """The same of a finished trial without its experiment: recipes and licences of its sets are not known."""
+    assert trained.result is not None
+    begun = _origin(trained.settings, None, _trained_nearby([trained.folder.root]), None)
+    return _of_trial(trained.settings, trained.result, [_trial_entry(trained.settings, trained.result), *begun])
+
+
+def provenance_of_files(network: str, weights: Path) -> dict[str, Any]:
+    """The same of a weights file that no trial of ours explains: published ones are known by their hash."""
+    sha256 = file_sha256(weights)
+    known = recognised(weights)
+    entry = {"kind": "file", "name": weights.name, "sha256": sha256} if known is None else _known_entry(known, sha256)
+    return {
+        "network": Path(network).name,
+        "weights_sha256": sha256,
+        "licences": entry.get("licences", []),
+        "chain": [entry],
+        "versions": _versions(),
+    }
+
+
+def _of_trial(settings: TrialSettings, result: TrialResult, chain: list[dict[str, Any]]) -> dict[str, Any]:
     licences = {licence for entry in chain for licence in entry.get("licences", ())}
     return {
         "experiment": settings.experiment,

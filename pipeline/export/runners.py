@@ -15,6 +15,9 @@ import torch
 from torch import Tensor
 
 from deploy.backends import OnnxRuntimeBackend
+from deploy.cuda import Cuda
+from deploy.engine import build_engine
+from deploy.tensorrt_backend import TensorRtBackend
 from pipeline.darknet import DarknetNetwork, Header, save_weights, with_options
 from pipeline.darknet.network import BATCH_NORM_EPS
 from pipeline.errors import refuse
@@ -22,7 +25,7 @@ from pipeline.export.onnx import Exported, taps_of, watch
 from pipeline.networks.darknet import DarknetDetector
 from pipeline.networks.detector import Detector
 
-__all__ = ["OnnxRuntimeRunner", "OpenCvRunner", "Outputs", "Runner", "TorchRunner"]
+__all__ = ["OnnxRuntimeRunner", "OpenCvRunner", "Outputs", "Runner", "TensorRtRunner", "TorchRunner"]
 
 _OPENCV_EPS = 1e-6  # that OpenCV's Darknet reader adds to the variance, darknet_io.cpp setBatchNorm
 _OPENCV_LEAST = "1e-9"  # score below which it gives 0, else 0.2
@@ -103,6 +106,29 @@ class OnnxRuntimeRunner:
 
     def _outputs(self, image: np.ndarray, names: Sequence[str]) -> list[np.ndarray]:
         return [values[0] for values in self._session.run(list(names), {"images": image})]
+
+
+class TensorRtRunner:
+    """An engine built of the exported model for this machine's GPU; its heads and layers cannot be looked at.
+
+    Raises:
+        UserError: no GPU or TensorRT here, or it builds no engine for this GPU.
+    """
+
+    def __init__(self, exported: Exported, precision: str, folder: Path) -> None:
+        cuda = Cuda()
+        path = folder / f"model-{precision}.onnx"
+        path.write_bytes(exported.model)
+        self._backend = TensorRtBackend(build_engine(path, folder, precision, cuda=cuda), cuda=cuda)
+        self.name = self._backend.name
+
+    def run(self, image: np.ndarray, with_heads: bool = False) -> Outputs:
+        """See `Runner`."""
+        return Outputs((), *self._backend.infer(image))
+
+    def taps(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        """Nothing: its layers are fused."""
+        return {}
 
 
 class OpenCvRunner:

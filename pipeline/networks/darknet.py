@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pipeline.darknet import DarknetNetwork, Header, load_weights, save_weights
+from pipeline.darknet import DarknetNetwork, Header, load_weights, save_weights, with_options
 from pipeline.darknet.layers import Convolutional, Dropout, Route, Shortcut, Upsample
 from pipeline.darknet.network import BatchNorm
 from pipeline.darknet.yolo import Flavour, cost, require_trainable
@@ -84,6 +84,14 @@ class DarknetDetector(Detector):
         return tuple(
             (f"{index - 1} convolutional", self._layers[index - 1].module) for index in self.network.spec.yolo_layers
         )
+
+    def at_size(self, size: int) -> "DarknetDetector":
+        """A network of the same cfg at that size; see `Detector.at_size`."""
+        side = {"width": str(size), "height": str(size)}
+        other = DarknetDetector(DarknetNetwork(with_options(self.network.cfg, {}, side)), self.flavour)
+        other.network.load_state_dict(self.network.state_dict())
+        other.train(self.training)
+        return other
 
     def require_trainable(self) -> None:
         """Refuse heads whose loss is not implemented."""

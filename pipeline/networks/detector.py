@@ -105,6 +105,14 @@ class Detector(nn.Module):
         """
         return ()
 
+    def at_size(self, size: int) -> "Detector":
+        """The same weights for pictures of size x size pixels, independent of this detector.
+
+        Raises:
+            UserError: not a multiple of the coarsest stride, or a network that has no fixed grids.
+        """
+        raise refuse("size", size, "this network takes no other")
+
     @property
     def has_trunk(self) -> bool:
         """Whether `trunk` does work that is the same at every iteration, given the same images."""

@@ -5,6 +5,7 @@ are theirs; which block reads which is read off the blocks. Ultralytics is impor
 Knows nothing about their trainer: its schedule that moves YOLO26's loss from one head to the other is not used.
 """
 
+import copy
 import os
 import re
 import tempfile
@@ -69,9 +70,7 @@ class UltralyticsDetector(ForeignDetector):
         network = tasks.DetectionModel(description | {"nc": classes}, nc=classes, verbose=False)
         network.args = SimpleNamespace(**tasks.DEFAULT_CFG_DICT)  # the loss reads its gains there
         super().__init__(name, network, classes, size)
-        stride = int(network.stride.max())
-        if size < stride or size % stride:
-            raise refuse(f"{name}: size", size, f"give a multiple of {stride}")
+        self._require_size(size)
         self._blocks: list[Any] = list(network.model)
         self._backbone = len(description["backbone"])
         head = self._blocks[-1]
@@ -100,6 +99,18 @@ class UltralyticsDetector(ForeignDetector):
         last = self._blocks[-1]
         branches = [(f"{name}.{i}", branch) for name in ("cv2", "cv3") for i, branch in enumerate(getattr(last, name))]
         return tuple((f"{len(self._blocks) - 1} {name}", branch) for name, branch in branches)
+
+    def at_size(self, size: int) -> "UltralyticsDetector":
+        """A copy, whose grids are made for that size; see `Detector.at_size`."""
+        self._require_size(size)
+        other = copy.deepcopy(self)
+        other.width = other.height = size
+        return other
+
+    def _require_size(self, size: int) -> None:
+        stride = int(self.network.stride.max())
+        if size < stride or size % stride:
+            raise refuse(f"{self.name}: size", size, f"give a multiple of {stride}")
 
     @property
     def has_trunk(self) -> bool:

@@ -10,10 +10,16 @@ _FIGURES = ("heads", "score", "box", "ap50", "unmatched")
 
 
 def parity_text(parity: dict[str, Any]) -> str:
+    """A table per size of the input."""
+    return "\n".join(_input_text(one) for one in parity["inputs"])
+
+
+def _input_text(parity: dict[str, Any]) -> str:
     """A row per runner that was compared with the trained network, each figure with its limit."""
     rows = [["against", "precision", *_FIGURES]]
     for one in parity["comparisons"]:
         figures = [f"{one[name]:.2g} (<= {one['limits'][name]:g})" for name in _FIGURES]
         rows.append([one["against"], one["precision"], *figures])
-    about = f"{parity['reference']} on {parity['pictures']} pictures of val, AP@0.5 {100 * parity['ap50']:.1f} %"
+    ap50 = f"AP@0.5 {100 * parity['ap50']:.1f} %"
+    about = f"{parity['reference']} at {parity['input']} on {parity['pictures']} pictures of val, {ap50}"
     return "\n".join([about, *ruled(rows, left=2), *(f"not compared: {reason}" for reason in parity["left_out"])])

@@ -31,8 +31,9 @@ def test_bundle_says_where_it_comes_from(bundle, trained):
     assert found.masks == ((2, 3), (0, 1))
     results = [json.loads(path.read_text())["result"]["best_ap50"] for path in trial.parent.glob("*/trial.json")]
     assert found.provenance["best_ap50"] == max(results)
-    assert {one["against"].split()[0] for one in found.parity["comparisons"]} == {"onnxruntime", "OpenCV"}
-    assert found.parity["pictures"] == len(read_curated_set(trained / "squares").splits["val"])
+    (report,) = found.parity["inputs"]
+    assert {one["against"].split()[0] for one in report["comparisons"]} == {"onnxruntime", "OpenCV"}
+    assert report["pictures"] == len(read_curated_set(trained / "squares").splits["val"])
 
 
 def test_export_before_training_is_refused(tmp_path, skylight):
