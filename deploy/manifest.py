@@ -32,10 +32,10 @@ GOLDEN = "golden/golden.json"
 _FILES = (
     (re.compile(r"model(\.[a-z0-9][a-z0-9_-]{0,31})*\.onnx"), 512 << 20),
     (re.compile(r"golden/golden\.json"), 4 << 20),
-    (re.compile(r"golden/[a-z0-9][a-z0-9_-]{0,63}\.png"), 16 << 20),
+    (re.compile(r"(golden|calibration)/[a-z0-9][a-z0-9_-]{0,63}\.png"), 16 << 20),
 )
-_ALLOWED_NAMES = "model.onnx, model.NAME.onnx, golden/golden.json and golden/NAME.png, in small letters"
-_FILE_COUNT = 64
+_ALLOWED_NAMES = "model.onnx, model.NAME.onnx, golden/golden.json, golden/NAME.png and calibration/NAME.png"
+_FILE_COUNT = 640
 _ALL_BYTES = 1 << 30
 _AGAIN = "export the bundle again"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")

@@ -193,6 +193,7 @@ class ExportChoice(_Model):
         precisions: of the ONNX files; an engine of TensorRT 8 to 10 is built in half precision from fp32, TensorRT-RTX
             needs fp16.
         sizes: of the input besides that of training, pixels, which the drone may fall back to.
+        calibration: how many pictures of train go along, for INT8 on a board that has it.
     """
 
     stage: _Name
@@ -204,6 +205,7 @@ class ExportChoice(_Model):
     board: str = "workstation"
     precisions: Annotated[tuple[Literal["fp32", "fp16"], ...], Field(min_length=1)] = ("fp32",)
     sizes: tuple[Annotated[int, Field(ge=32, multiple_of=32)], ...] = ()
+    calibration: Annotated[int, Field(ge=0, le=500)] = 0
 
     @field_validator("precisions")
     @classmethod

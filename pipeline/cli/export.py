@@ -69,6 +69,9 @@ def make(
     extra_size: Annotated[
         list[int] | None, typer.Option(help="Add the model at this size, to fall back to; may be repeated.")
     ] = None,
+    calibration: Annotated[
+        int, typer.Option(min=0, max=500, metavar="N", help="Put N pictures of train in, for INT8 on the board.")
+    ] = 0,
     key: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Private key that signs; by default your only one, if any.")
     ] = None,
@@ -90,11 +93,13 @@ def make(
             _refuse_for_experiment(
                 {"--weights": weights, "--data": data, "--size": size, "--resize": resize, "--name": name}
                 | {"--known-masks": known_masks, "--version": version, "--fp16": half, "--extra-size": extra_size}
+                | {"--calibration": calibration or None}
             )
             bundle = export_best(_experiment(subject), workspace, bars, key, board)
         else:
             wish = _wish(subject, weights, data, size, resize, known_masks)
-            bundle = export_network(wish, _about(wish, board, name, version, half, extra_size), workspace, bars, key)
+            about = _about(wish, board, name, version, half, extra_size, calibration)
+            bundle = export_network(wish, about, workspace, bars, key)
     _print(bundle, as_json)
 
 
@@ -120,14 +125,25 @@ def _wish(
 
 
 def _about(
-    wish: "Wish", board: str | None, name: str | None, version: str | None, half: bool, sizes: list[int] | None
+    wish: "Wish",
+    board: str | None,
+    name: str | None,
+    version: str | None,
+    half: bool,
+    sizes: list[int] | None,
+    calibration: int,
 ) -> "BundleWish":
     from jetson.board import read_board
     from pipeline.export.bundle import BundleWish
 
-    stem = Path(wish.network).name if wish.data is None else wish.data.resolve().name
-    precisions = ("fp32", "fp16") if half else ("fp32",)
-    return BundleWish(name or stem, version or "1", read_board(board or "workstation"), precisions, tuple(sizes or ()))
+    return BundleWish(
+        name=name or (Path(wish.network) if wish.data is None else wish.data.resolve()).name,
+        version=version or "1",
+        board=read_board(board or "workstation"),
+        precisions=("fp32", "fp16") if half else ("fp32",),
+        sizes=tuple(sizes or ()),
+        calibration=calibration,
+    )
 
 
 def _refuse_for_experiment(options: dict[str, Any]) -> None:

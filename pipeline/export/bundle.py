@@ -9,6 +9,7 @@ from deploy.manifest import NAME, Model
 from jetson.board import Board
 from pipeline.errors import refuse
 from pipeline.experiment import ExportChoice
+from pipeline.export.calibration import calibration_files
 from pipeline.export.gate import parity_of
 from pipeline.export.golden import golden_files
 from pipeline.export.keys import SigningKey
@@ -28,6 +29,7 @@ class BundleWish:
 
     Attributes:
         precisions: of the ONNX files at each size, fp32 first. sizes: of the input besides the detector's own, pixels.
+        calibration: how many pictures of train go along, for INT8.
         score_threshold, nms_threshold: that the drone flies with, 0 to 1.
     """
 
@@ -38,6 +40,7 @@ class BundleWish:
     sizes: tuple[int, ...] = ()
     score_threshold: float = 0.25
     nms_threshold: float = 0.45
+    calibration: int = 0
 
     @classmethod
     def of(cls, choice: ExportChoice, board: Board) -> "BundleWish":
@@ -50,6 +53,7 @@ class BundleWish:
             choice.sizes,
             choice.score_threshold,
             choice.nms_threshold,
+            choice.calibration,
         )
 
 
@@ -84,6 +88,7 @@ def export_bundle(
             name = _file_name(detector.width, precision, is_default_size=not models or size == reports[0]["input"])
             models[Model(name, detector.width, detector.height, precision)] = one.model
     golden = golden_files(models, source.images, source.resize, wish.score_threshold, wish.nms_threshold)
+    frames = _calibration(source, wish)
     manifest = {
         "name": wish.name,
         "version": wish.version,
@@ -101,7 +106,7 @@ def export_bundle(
     }
     files = {model.file: content for model, content in models.items()}
     root = bundles / f"{wish.name}-{wish.version}"
-    return write_bundle(root, {**files, **golden}, manifest, key.sign if key else None)
+    return write_bundle(root, {**files, **golden, **frames}, manifest, key.sign if key else None)
 
 
 def _require_possible(wish: BundleWish) -> None:
@@ -114,6 +119,15 @@ def _require_possible(wish: BundleWish) -> None:
             raise refuse("size of the bundle", size, "give a multiple of 32")
     for precision in wish.precisions:
         wish.board.require_precision(precision)
+    if wish.calibration:
+        wish.board.require_precision("int8")
+
+
+def _calibration(source: ExportSource, wish: BundleWish) -> dict[str, bytes]:
+    if not wish.calibration:
+        return {}
+    detector = source.detector
+    return calibration_files(source.train, wish.calibration, detector.width, detector.height, source.resize)
 
 
 def _at_sizes(detector: Detector, sizes: tuple[int, ...]) -> list[Detector]:

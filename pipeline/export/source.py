@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.curated import read_curated_set
 from pipeline.errors import refuse
 from pipeline.experiment import Experiment, ExportChoice
 from pipeline.export.provenance import provenance_of, provenance_of_files, provenance_of_folder
@@ -32,6 +33,7 @@ class ExportSource:
         origin: what was named, for messages.
         resize: how photos come to its size.
         images: the val split: it is compared on them, and golden frames are chosen among them.
+        train: the train split, for calibration.
         provenance: see `provenance.py`.
     """
 
@@ -40,6 +42,7 @@ class ExportSource:
     classes: tuple[str, ...]
     resize: str
     images: tuple["LabelledImage", ...]
+    train: tuple["LabelledImage", ...]
     provenance: dict[str, Any]
 
     @property
@@ -88,6 +91,7 @@ def source_of_trial(experiment: Experiment, trial: PlannedTrial) -> ExportSource
         settings.classes,
         settings.resize,
         trial.data.splits["val"],
+        trial.data.splits["train"],
         provenance_of(experiment, trial),
     )
 
@@ -103,11 +107,6 @@ def source_of_pair(pair: Pair) -> ExportSource:
         else provenance_of_files(pair.network, Path(pair.weights))
     )
     checked = {"name": pair.data.root.name, "split": pair.split, "hash": pair.data_hash}
-    return ExportSource(
-        pair.network,
-        pair.detector.eval(),
-        pair.data.classes,
-        pair.resize,
-        pair.images,
-        provenance | {"checked_on": checked},
-    )
+    train = read_curated_set(pair.data.root).splits.get("train", ())
+    history = provenance | {"checked_on": checked}
+    return ExportSource(pair.network, pair.detector.eval(), pair.data.classes, pair.resize, pair.images, train, history)

@@ -146,7 +146,7 @@ def _models(**changes: Any) -> dict[str, Any]:
         ({"files": _entry("model.onnx", -1)}, "says that model.onnx has -1 bytes"),
         ({"files": _entry("model.onnx", 1 << 40)}, "says that model.onnx has 1099511627776 bytes; at most 536870912"),
         ({"files": {**_entry("model.onnx", 500 << 20), **_entry("model.a.onnx", 510 << 20), **_entry("model.b.onnx", 99 << 20)}}, "its files have 1162870784 bytes; at most 1073741824"),  # noqa: E501
-        ({"files": {f"golden/{n}.png": {} for n in range(65)}}, "names 65 files; a bundle has at most 64"),
+        ({"files": {f"golden/{n}.png": {} for n in range(641)}}, "names 641 files; a bundle has at most 640"),
         ({"files": _entry("../model.onnx")}, "names '../model.onnx', outside the bundle"),
         ({"files": _entry("/etc/passwd")}, "names '/etc/passwd', outside the bundle"),
         ({"files": _entry("golden/..\\x.png")}, "names 'golden/..\\\\x.png', outside the bundle"),

@@ -3,12 +3,17 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from drawn import Skylight, assert_refused
 
 from deploy.bundle import read_bundle
+from deploy.calibration_frames import bundle_calibration
+from deploy.errors import UserError as DroneError
+from pipeline.curated import read_curated_set
 from pipeline.networks.families import architecture
+from pipeline.train.dataset import load_images
 
 TRIAL = "runs/small/second/first-f0-s0"
 
@@ -18,8 +23,9 @@ def for_orin(trained: Path, skylight: Skylight, tmp_path_factory: pytest.TempPat
     """A trial's folder exported for an Orin Nano, at two sizes and in two precisions."""
     root = tmp_path_factory.mktemp("network")
     (root / "squares").symlink_to(trained / "squares")
-    options = ("--board", "jetson-orin-nano", "--fp16", "--extra-size", 96, "--name", "sq", "--version", "0.2")
-    done = skylight("export", trained / TRIAL, *options, "--root", root)
+    named = ("--board", "jetson-orin-nano", "--name", "sq", "--version", "0.2")
+    asked = ("--fp16", "--extra-size", 96, "--calibration", 5)
+    done = skylight("export", trained / TRIAL, *named, *asked, "--root", root)
     assert done.returncode == 0, done.stderr
     (root / "printed.txt").write_text(done.stdout)
     return root
@@ -44,6 +50,20 @@ def test_trial_is_exported_at_every_size_and_precision(for_orin: Path) -> None:
     assert "at 96x96" in printed
     half = onnx.load(found.root / "model.fp16.onnx")
     assert any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in half.graph.initializer)
+
+
+def test_calibration_frames_come_as_the_network_gets_them(for_orin: Path, trained: Path, bundle: Path) -> None:
+    found = read_bundle(for_orin / "bundles" / "sq-0.2")
+    frames = list(bundle_calibration(found).frames)
+    assert len(frames) == 5
+    train = read_curated_set(trained / "squares").splits["train"]
+    data = load_images(train, 64, 64, "stretch")
+    assert np.array_equal(np.rint(frames[0][0] * 255), data.images[0].numpy())
+    assert np.array_equal(np.rint(frames[-1][0] * 255), data.images[-1].numpy())
+    larger = next(iter(bundle_calibration(found.with_model("model.96.onnx")).frames))
+    assert larger.shape == (1, 3, 96, 96)
+    with pytest.raises(DroneError, match=r"no calibration frames.*--calibration"):
+        bundle_calibration(read_bundle(bundle))
 
 
 def test_history_of_a_trials_folder_is_told_without_its_experiment(for_orin: Path, skylight: Skylight) -> None:
@@ -81,6 +101,7 @@ def test_network_of_ultralytics_flies(trained: Path, skylight: Skylight, tmp_pat
     [
         (("--board", "jetson-tx3"), ("board jetson-tx3: unknown", "jetson-tx2")),
         (("--fp16",), ("workstation: fp16", "allowed: fp32")),
+        (("--board", "jetson-tx2", "--calibration", 10), ("jetson-tx2: int8", "8-bit")),
         (("--extra-size", 70), ("70",)),
         (("--name", "a/b"), ("name", "letters, digits")),
         (("--resize", "letterbox"), ("was trained with stretch",)),
