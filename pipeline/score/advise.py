@@ -1,21 +1,22 @@
 """Which start and freeze count to use for a target, by short probes instead of the whole sweep.
 
-Every arm that freezes nothing untrained is probed for a few iterations; the better third once more, for longer, with
-the rest of the budget (successive halving: Jamieson and Talwalkar 2016, in two rounds). What an arm will come to is
-predicted from its last probe; how far such predictions were off elsewhere is the interval.
+Every arm that freezes nothing untrained is probed for a few iterations, and what it will come to is predicted; the
+better third is probed once more, for longer, with the rest of the budget (successive halving: Jamieson and Talwalkar
+2016, in two rounds), and predicted again. How far such predictions were off elsewhere is the interval.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import refuse
 from pipeline.experiment import Experiment
 from pipeline.interrupt import StopQuestion
-from pipeline.score.prediction import Calibration, Prediction, predict
+from pipeline.score.prediction import Calibration, Line, Prediction, predict
 from pipeline.score.probes import Arm, OnStep, Probe, arms_of, run_probes
 from pipeline.workspace import Workspace
 
-__all__ = ["Advice", "Rated", "advise", "probe_rounds"]
+__all__ = ["Advice", "Rated", "advise", "probe_rounds", "rate"]
 
 LEAST_ITERATIONS = 5  # of a probe; fewer tell nothing
 _FINALISTS = 2  # at least, and a third of the arms
@@ -96,12 +97,11 @@ def advise(
     if not open_arms:
         names = ", ".join(arm.name for arm in vetoed)
         raise refuse(f"stage {stage}", f"every arm freezes untrained layers ({names})", "add freeze count 0")
-    rounds = probe_rounds(experiment, stage, open_arms, share, workspace, stop, on_step)
-    rated = [Rated(probe, predict(calibration, probe)) for probe in rounds[-1]]
+    rounds = probe_rounds(experiment, stage, open_arms, share, calibration, workspace, stop, on_step)
     return Advice(
         stage,
-        tuple(sorted(rated, key=lambda one: one.rank, reverse=True)),
-        tuple(probe for probes in rounds for probe in probes),
+        tuple(rounds[-1]),
+        tuple(rated.probe for rated_arms in rounds for rated in rated_arms),
         vetoed,
         sum(arm.sweep_cost for arm in open_arms),
     )
@@ -112,24 +112,32 @@ def probe_rounds(
     stage: str,
     arms: list[Arm],
     share: float,
+    calibration: Calibration | None,
     workspace: Workspace,
     stop: StopQuestion,
     on_step: OnStep | None = None,
-) -> list[list[Probe]]:
+) -> list[list[Rated]]:
     """All arms briefly, then the best for longer, each round for half of `share` of the sweep's cost.
 
     Returns:
-        The probes of each round.
+        The arms of each round, best first.
     """
     budget = share * sum(arm.sweep_cost for arm in arms) / 2
     shorter = _iterations(arms, budget)
-    first = run_probes(experiment, stage, arms, shorter, workspace, stop, on_step)
-    best = sorted(first, key=lambda probe: Rated(probe, None).rank, reverse=True)
-    finalists = [probe.arm for probe in best[: max(_FINALISTS, -(-len(arms) // 3))]]
+    probes = run_probes(experiment, stage, arms, shorter, workspace, stop, on_step)
+    first = rate(probes, calibration.first if calibration else None)
+    finalists = [rated.probe.arm for rated in first[: max(_FINALISTS, -(-len(arms) // 3))]]
     longer = _iterations(finalists, budget)
     if longer <= shorter:  # it would tell nothing new
         return [first]
-    return [first, run_probes(experiment, stage, finalists, longer, workspace, stop, on_step)]
+    probes = run_probes(experiment, stage, finalists, longer, workspace, stop, on_step)
+    return [first, rate(probes, calibration.second if calibration else None)]
+
+
+def rate(probes: Sequence[Probe], line: Line | None) -> list[Rated]:
+    """The arms of one round, best first."""
+    rated = [Rated(probe, prediction) for probe, prediction in zip(probes, predict(line, probes), strict=True)]
+    return sorted(rated, key=lambda one: one.rank, reverse=True)
 
 
 def _iterations(arms: list[Arm], budget: float) -> int:

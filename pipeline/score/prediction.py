@@ -1,7 +1,8 @@
-"""What a whole training will come to, told from a short one, and how far off that may be.
+"""What a whole training will come to, told from a round of short ones, and how far off that may be.
 
-A line through what was measured on other targets, whose errors there are the interval. Knows nothing of how either was
-measured.
+Short trainings flatter frozen layers: they disturb nothing, and what learning everything brings comes later. How much
+later training brings grows with what the target shows at all, so that a line over three figures tells it. It is fitted
+on other targets, whose errors are the interval. Knows nothing of how anything was measured.
 """
 
 import json
@@ -14,7 +15,16 @@ import numpy as np
 from pipeline.files import write_json
 from pipeline.score.probes import Probe
 
-__all__ = ["Calibration", "Prediction", "calibrate", "features", "predict", "read_calibration", "write_calibration"]
+__all__ = [
+    "Calibration",
+    "Line",
+    "Prediction",
+    "features",
+    "fit_line",
+    "predict",
+    "read_calibration",
+    "write_calibration",
+]
 
 _RIDGE = 0.1
 _COVERED = 0.8  # share of the errors that lie inside the interval
@@ -31,47 +41,53 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Line:
     """A line over `features`.
 
     Attributes:
         weights: one per feature.
         low, high: what must be added for the interval.
-        cases, targets: that it was fitted on.
+        probes, targets: that it was fitted on.
     """
 
     weights: tuple[float, ...]
     low: float
     high: float
-    cases: int
+    probes: int
     targets: int
 
 
-def features(probe: Probe) -> list[float]:
-    """What a prediction is made from."""
-    longer = np.log2(probe.arm.iterations / probe.iterations)
-    is_frozen = float(bool(probe.arm.frozen))
-    return [
-        1.0,
-        probe.ap50,
-        probe.ap50**2,
-        is_frozen,
-        probe.arm.unit.learning,
-        float(np.log10(probe.arm.photos)),
-        float(longer),
-    ]
+@dataclass(frozen=True)
+class Calibration:
+    """A line for probes of the first round, of every arm, and one for the second, longer one, of the best arms."""
+
+    first: Line
+    second: Line
 
 
-def predict(calibration: Calibration | None, probe: Probe) -> Prediction | None:
-    """Predict the end from a probe; None without a calibration."""
-    if calibration is None:
-        return None
-    ap50 = float(np.dot(calibration.weights, features(probe)))
-    return Prediction(_clipped(ap50), _clipped(ap50 + calibration.low), _clipped(ap50 + calibration.high))
+def features(probes: Sequence[Probe]) -> list[list[float]]:
+    """What predictions of the arms of one round are made from: a row per probe.
+
+    A constant, the root of its AP, and the root of the best AP of the round times the share of the network's work that
+    learns: 1 where nothing is frozen.
+    """
+    best = max(probe.ap50 for probe in probes) ** 0.5
+    return [[1.0, probe.ap50**0.5, best * probe.arm.unit.learning] for probe in probes]
 
 
-def calibrate(rows: Sequence[Sequence[float]], ends: Sequence[float], groups: Sequence[str]) -> Calibration:
-    """Fit the line; the interval is of errors on groups (targets) that were left out of the fit.
+def predict(line: Line | None, probes: Sequence[Probe]) -> list[Prediction | None]:
+    """Predict the end of every arm of a round; None without a line."""
+    if line is None:
+        return [None] * len(probes)
+    found: list[Prediction | None] = []
+    for row in features(probes):
+        ap50 = float(np.dot(line.weights, row))
+        found.append(Prediction(_clipped(ap50), _clipped(ap50 + line.low), _clipped(ap50 + line.high)))
+    return found
+
+
+def fit_line(rows: Sequence[Sequence[float]], ends: Sequence[float], groups: Sequence[str]) -> Line:
+    """Fit a line; the interval is of errors on groups (targets) that were left out of the fit.
 
     rows: `features` of each probe. ends: AP at the end of the whole training. groups: the target of each.
     """
@@ -81,7 +97,7 @@ def calibrate(rows: Sequence[Sequence[float]], ends: Sequence[float], groups: Se
     )
     low, high = np.quantile(errors, [(1 - _COVERED) / 2, (1 + _COVERED) / 2])
     weights = tuple(float(weight) for weight in _fit(x, y))
-    return Calibration(weights, float(low), float(high), len(y), len(np.unique(group)))
+    return Line(weights, float(low), float(high), len(y), len(np.unique(group)))
 
 
 def read_calibration() -> Calibration | None:
@@ -89,12 +105,16 @@ def read_calibration() -> Calibration | None:
     if not _FILE.is_file():
         return None
     content = json.loads(_FILE.read_text())
-    return Calibration(**content | {"weights": tuple(content["weights"])})
+    first, second = (Line(**line | {"weights": tuple(line["weights"])}) for line in map(content.get, _ROUNDS))
+    return Calibration(first, second)
 
 
 def write_calibration(calibration: Calibration, path: Path = _FILE) -> None:
     """Make it the one that comes with the project."""
     write_json(path, asdict(calibration))
+
+
+_ROUNDS = ("first", "second")
 
 
 def _fit(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -23,9 +23,9 @@ from measure import write_result
 from pipeline.experiment import Experiment
 from pipeline.interrupt import StopRequest, stop_on_signals
 from pipeline.progress import Bars
-from pipeline.score.advise import Rated, probe_rounds
-from pipeline.score.prediction import Calibration, calibrate, features, predict, write_calibration
-from pipeline.score.probes import Probe, arms_of
+from pipeline.score.advise import Rated, probe_rounds, rate
+from pipeline.score.prediction import Calibration, Line, features, fit_line, write_calibration
+from pipeline.score.probes import Arm, Probe, arms_of
 from pipeline.steps import step_note
 from pipeline.train.loop import Step
 from pipeline.train.stages import PlannedTrial, plan_trials
@@ -39,13 +39,19 @@ SHARE = 0.1
 
 @dataclass(frozen=True)
 class Swept:
-    """A case with the truth, its probes and what the rules go by. ap50: by arm, mean over seeds."""
+    """A case with the truth, its first probes and what the rules go by. ap50: by arm, mean over seeds."""
 
     case: Case
+    experiment: Experiment
     ap50: dict[str, float]
-    rounds: list[list[Probe]]
+    arms: list[Arm]
+    first: list[Probe]
     signals: Signals
-    sweep_cost: float
+
+    @property
+    def sweep_cost(self) -> float:
+        """Of one seed."""
+        return sum(arm.sweep_cost for arm in self.arms)
 
     @property
     def best(self) -> float:
@@ -70,19 +76,21 @@ def main() -> None:
     workspace = Workspace(options.root.resolve())
     with Bars() as bars, stop_on_signals() as stop:
         cases = _swept(options, workspace, stop, bars)
-    calibrations = {target: _fitted([c for c in cases if c.case.target != target]) for target in _targets(cases)}
-    chosen = {c.case.name: _advised(c, calibrations[c.case.target]) for c in cases}
-    regrets = {"advice": {c.case.name: c.regret(chosen[c.case.name].probe.arm.name) for c in cases}}
-    regrets["probes without prediction"] = {c.case.name: c.regret(_advised(c, None).probe.arm.name) for c in cases}
+        advised = _advised(cases, workspace, stop)
+        untold = {c.case.name: probe_rounds(*_question(c), None, workspace, stop)[-1][0] for c in cases}
+    regrets = {"advice": {name: one.regret for name, one in advised.items()}}
+    regrets["its first round alone"] = {name: one.regret_of_first for name, one in advised.items()}
+    regrets["probes without prediction"] = {c.case.name: c.regret(untold[c.case.name].probe.arm.name) for c in cases}
     for name, rule in RULES.items():
         regrets[name] = {}
         for c in cases:
             others = [(o.signals, o.ap50) for o in cases if o.case.target != c.case.target]
             regrets[name][c.case.name] = _regret_of(c, rule(c.signals, others))
     _show(regrets)
-    rows = [_row(c, chosen[c.case.name]) for c in cases]
+    rows = [_row(c, advised[c.case.name]) for c in cases]
     if options.calibrate:
-        write_calibration(_fitted(cases))
+        firsts = _line([(c, c.first) for c in cases])
+        write_calibration(Calibration(firsts, _line([(c, advised[c.case.name].longer) for c in cases])))
     summary = {name: _summary(list(row.values())) for name, row in regrets.items()}
     covered = statistics.mean(row["is_covered"] for row in rows)
     part = statistics.mean(row["cost"] / row["sweep_cost"] for row in rows)
@@ -106,12 +114,12 @@ def _swept(options: argparse.Namespace, workspace: Workspace, stop: StopRequest,
     for case in cases:
         experiment = experiment_of(case, starts, options.size, (0,))
         arms = arms_of(experiment, "target", workspace)
-        rounds = probe_rounds(experiment, "target", arms, SHARE, workspace, stop)
-        null = null_experiment(sets, starts, options.size, rounds[0][0].iterations)
+        first = [one.probe for one in probe_rounds(experiment, "target", arms, SHARE, None, workspace, stop)[0]]
+        null = null_experiment(sets, starts, options.size, first[0].iterations)
         _train(null, workspace, stop, bars)
-        signals = read_signals(case, experiment, rounds[0], null, workspace)
+        signals = read_signals(case, experiment, first, null, workspace)
         means = {arm: statistics.mean(values) for arm, values in ends[case.name].items()}
-        found.append(Swept(case, means, rounds, signals, sum(arm.sweep_cost for arm in arms)))
+        found.append(Swept(case, experiment, means, arms, first, signals))
         bars.show("advice", len(found), len(cases), case.name)
     return found
 
@@ -130,18 +138,55 @@ def _targets(cases: list[Swept]) -> list[str]:
     return list(dict.fromkeys(c.case.target for c in cases))
 
 
-def _fitted(cases: list[Swept]) -> Calibration:
-    """What probes of the last round came to, on these cases."""
-    pairs = [(c, probe) for c in cases for probe in c.rounds[-1]]
-    return calibrate(
-        [features(probe) for _, probe in pairs],
-        [c.ap50[probe.arm.name] for c, probe in pairs],
-        [c.case.target for c, _ in pairs],
+@dataclass(frozen=True)
+class Advised:
+    """What was advised for a case, every line being fitted on the other targets. longer: probes of the second round."""
+
+    first: Rated
+    last: Rated
+    longer: list[Probe]
+    cost: float
+    seconds: float
+    regret: float
+    regret_of_first: float
+
+
+def _question(c: Swept) -> tuple[Experiment, str, list[Arm], float]:
+    return c.experiment, "target", c.arms, SHARE
+
+
+def _advised(cases: list[Swept], workspace: Workspace, stop: StopRequest) -> dict[str, Advised]:
+    """By the name of the case. The second round's line is fitted on the arms that reached it on the other targets."""
+    firsts = {target: _line([(c, c.first) for c in cases if c.case.target != target]) for target in _targets(cases)}
+    rounds = {}
+    for c in cases:
+        line = firsts[c.case.target]
+        rounds[c.case.name] = probe_rounds(*_question(c), Calibration(line, line), workspace, stop)
+    longer = {name: [rated.probe for rated in both[-1]] for name, both in rounds.items()}
+    found = {}
+    for c in cases:
+        second = _line([(o, longer[o.case.name]) for o in cases if o.case.target != c.case.target])
+        first, last = rounds[c.case.name][0], rate(longer[c.case.name], second)
+        probes = [*c.first, *longer[c.case.name]]
+        found[c.case.name] = Advised(
+            first=first[0],
+            last=last[0],
+            longer=longer[c.case.name],
+            cost=sum(probe.cost for probe in probes),
+            seconds=sum(probe.seconds for probe in probes),
+            regret=c.regret(last[0].probe.arm.name),
+            regret_of_first=c.regret(first[0].probe.arm.name),
+        )
+    return found
+
+
+def _line(pairs: list[tuple[Swept, list[Probe]]]) -> Line:
+    """Through the probes of one round on these cases."""
+    return fit_line(
+        [row for _, probes in pairs for row in features(probes)],
+        [c.ap50[probe.arm.name] for c, probes in pairs for probe in probes],
+        [c.case.target for c, probes in pairs for _ in probes],
     )
-
-
-def _advised(c: Swept, calibration: Calibration | None) -> Rated:
-    return max((Rated(probe, predict(calibration, probe)) for probe in c.rounds[-1]), key=lambda rated: rated.rank)
 
 
 def _regret_of(c: Swept, choice: dict[str, float]) -> float:
@@ -149,21 +194,26 @@ def _regret_of(c: Swept, choice: dict[str, float]) -> float:
     return sum(chance * c.regret(arm) for arm, chance in choice.items())
 
 
-def _row(c: Swept, rated: Rated) -> dict[str, Any]:
-    assert rated.prediction is not None
-    end = c.ap50[rated.probe.arm.name]
+def _row(c: Swept, advised: Advised) -> dict[str, Any]:
+    prediction = advised.last.prediction
+    assert prediction is not None
+    arm = advised.last.probe.arm.name
     return {
         "case": c.case.name,
         "target": c.case.target,
         "photos": c.case.photos,
         "ap50": c.ap50,
-        "advised": rated.probe.arm.name,
-        "regret": c.regret(rated.probe.arm.name),
-        **asdict(rated.prediction),
-        "is_covered": rated.prediction.low <= end <= rated.prediction.high,
-        "cost": sum(probe.cost for probes in c.rounds for probe in probes),
+        "advised": arm,
+        "regret": advised.regret,
+        "predicted": asdict(prediction),
+        "is_covered": prediction.low <= c.ap50[arm] <= prediction.high,
+        "cost": advised.cost,
         "sweep_cost": c.sweep_cost,
-        "seconds": sum(probe.seconds for probes in c.rounds for probe in probes),
+        "seconds": advised.seconds,
+        "probes": [
+            {"arm": probe.arm.name, "iterations": probe.iterations, "ap50": probe.ap50, "loss": probe.loss}
+            for probe in (*c.first, *advised.longer)
+        ],
     }
 
 

@@ -11,8 +11,17 @@ from drawn import SMALL_CFG, Skylight, assert_refused, write_experiment
 
 from pipeline.experiment import Start
 from pipeline.networks.families import Architecture, architecture
+from pipeline.score.advise import rate
 from pipeline.score.cost import Cost, training_cost
-from pipeline.score.prediction import Calibration, calibrate, features, predict, read_calibration, write_calibration
+from pipeline.score.prediction import (
+    Calibration,
+    Line,
+    features,
+    fit_line,
+    predict,
+    read_calibration,
+    write_calibration,
+)
 from pipeline.score.probes import Arm, Probe
 
 SECOND = {
@@ -131,47 +140,56 @@ def test_an_earlier_stage_that_is_not_trained_and_a_stage_that_is_none_are_refus
     assert_refused(done, "--stage third: no stage of small", "first, second")
 
 
-def _probe(ap50: float, frozen: bool, photos: int, iterations: int = 20) -> Probe:
-    arm = Arm(Start(name="a"), 0, (0,) if frozen else (), (), Cost(0.3 if frozen else 1.0, 0), 200, 16, photos)
-    return Probe(arm, iterations, ap50, 1.0, 6.0, 1.0)
+def _probe(ap50: float, frozen: bool = False) -> Probe:
+    arm = Arm(Start(name="a"), 0, (0,) if frozen else (), (), Cost(0.3 if frozen else 1.0, 0), 200, 16, 20)
+    return Probe(arm, 20, ap50, 1.0, 6.0, 1.0)
 
 
-def _measured(count: int, noise: float) -> tuple[list[list[float]], list[float], list[str]]:
-    """Probes whose ends lie on a line, but for noise of that deviation."""
+def _measured(rounds: int, noise: float) -> tuple[list[list[float]], list[float], list[str]]:
+    """Rounds of four probes whose ends lie on a line, but for noise of that deviation."""
     rng = np.random.default_rng(0)
     rows, ends, groups = [], [], []
-    for number in range(count):
-        probe = _probe(rng.uniform(0, 0.6), bool(rng.integers(2)), int(rng.choice([5, 20, 100])))
-        rows.append(features(probe))
-        ends.append(0.3 + 0.8 * probe.ap50 - 0.1 * bool(probe.arm.frozen) + noise * rng.standard_normal())
-        groups.append(f"target {number % 6}")
+    for number in range(rounds):
+        probes = [_probe(rng.uniform(0, 0.5), bool(frozen)) for frozen in (0, 0, 1, 1)]
+        rows += features(probes)
+        ends += [float(end) for end in np.array(features(probes)) @ (0.1, 0.3, 0.4) + noise * rng.standard_normal(4)]
+        groups += [f"target {number % 6}"] * 4
     return rows, ends, groups
 
 
 def test_what_lies_on_a_line_is_predicted_and_the_interval_is_as_wide_as_the_noise() -> None:
-    calibration = calibrate(*_measured(400, 0.05))
-    prediction = predict(calibration, _probe(0.4, True, 20))
-    assert prediction is not None
-    assert prediction.ap50 == pytest.approx(0.52, abs=0.03)
-    assert prediction.high - prediction.low == pytest.approx(2 * 1.2816 * 0.05, rel=0.2)  # 80 % of a normal one
-    assert (calibration.cases, calibration.targets) == (400, 6)
+    line = fit_line(*_measured(100, 0.05))
+    best, frozen = predict(line, [_probe(0.36), _probe(0.25, frozen=True)])
+    assert best is not None
+    assert frozen is not None
+    assert best.ap50 == pytest.approx(0.1 + 0.3 * 0.6 + 0.4 * 0.6, abs=0.03)
+    assert frozen.ap50 == pytest.approx(0.1 + 0.3 * 0.5 + 0.4 * 0.6 * 0.3, abs=0.03)
+    assert best.high - best.low == pytest.approx(2 * 1.2816 * 0.05, rel=0.2)  # 80 % of a normal one
+    assert (line.probes, line.targets) == (400, 6)
 
 
 def test_interval_is_of_targets_that_the_fit_did_not_see() -> None:
-    rows, ends, groups = _measured(60, 0.0)
+    rows, ends, groups = _measured(30, 0.0)
     shifted = [end + (0.2 if group == "target 0" else 0.0) for end, group in zip(ends, groups, strict=True)]
-    assert calibrate(rows, shifted, groups).high > 0.1
+    assert fit_line(rows, shifted, groups).high > 0.1
 
 
 def test_prediction_stays_between_nothing_and_everything() -> None:
-    calibration = Calibration((2.0, 0, 0, 0, 0, 0, 0), -3.0, 0.1, 1, 1)
-    prediction = predict(calibration, _probe(0.5, False, 5))
+    (prediction,) = predict(Line((2.0, 0, 0), -3.0, 0.1, 1, 1), [_probe(0.5)])
     assert prediction is not None
     assert (prediction.ap50, prediction.low, prediction.high) == (1.0, 0.0, 1.0)
 
 
+def test_frozen_layers_lead_early_and_are_not_advised_for_that() -> None:
+    """A short training flatters what is frozen; the line knows from other targets how much learning all brings."""
+    line = fit_line(*_measured(100, 0.0))
+    probes = [_probe(0.30, frozen=True), _probe(0.28)]
+    assert rate(probes, None)[0].probe.arm.frozen
+    assert not rate(probes, line)[0].probe.arm.frozen
+
+
 def test_calibration_is_read_as_it_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calibration = calibrate(*_measured(50, 0.1))
+    calibration = Calibration(fit_line(*_measured(20, 0.1)), fit_line(*_measured(10, 0.2)))
     write_calibration(calibration, tmp_path / "calibration.json")
     monkeypatch.setattr("pipeline.score.prediction._FILE", tmp_path / "calibration.json")
     assert read_calibration() == calibration
