@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from advice_cases import Case
 from advice_knn import knn_accuracy
+from relative_gradient import relative_gradients
 
 from pipeline.curated import read_curated_set
 from pipeline.experiment import Experiment
 from pipeline.networks.detector import Detector
 from pipeline.score.difference import vector_difference
-from pipeline.score.gradient import relative_gradients
 from pipeline.score.probes import Probe
 from pipeline.score.similarity import measure_similarity
 from pipeline.train.dataset import load_images

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 from drawn import SMALL_CFG
+from relative_gradient import relative_gradients
 
 from pipeline.darknet import DarknetNetwork, read_cfg
 from pipeline.networks.darknet import DarknetDetector
-from pipeline.score.gradient import relative_gradients
 from pipeline.train.dataset import ImageTensors
 
 
