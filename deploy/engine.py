@@ -65,7 +65,8 @@ def build_engine(
     _check_types(library, model, precision, calibration)
     cuda = cuda or (Cuda() if target is None else None)
     device = _device(cuda, target)
-    key = _key(library, model, device, precision, workspace, target, calibration)
+    fills_with_half = _allows(board, "fp16")
+    key = _key(library, model, device, precision, workspace, target, calibration, fills_with_half)
     path = Path(folder) / "{}-{}.engine".format(Path(onnx).stem, precision)
     found = find_engine(path, key)
     if found.sha256 is not None:
@@ -75,7 +76,7 @@ def build_engine(
     listener.raise_failure()
     require_space(Path(folder), len(model.content) + 16 * _MIB)
     size = workspace or share_of(device.free_bytes)
-    build = BuildOptions(precision, _allows(board, "fp16"), size, target)
+    build = BuildOptions(precision, fills_with_half, size, target)
     started = time.monotonic()
     plan, frames = _build(library, model, build, listener, calibration, cuda, Path(folder))
     facts = {
@@ -142,11 +143,13 @@ def _key(
     workspace: Optional[int],
     target: Optional[str],
     calibration: Optional[Calibration],
+    fills_with_half: bool,
 ) -> EngineKey:
     """A workspace that was not asked for is no part of the key: free memory differs from start to start."""
     options = {"workspace": workspace, "tf32": False, "target": target, "calibration": None}  # type: Dict[str, Any]
     if calibration is not None and precision == "int8":
         options["calibration"] = calibration.digest
+        options["fills_with_half"] = fills_with_half
     return EngineKey(
         onnx_sha256=model.sha256,
         library=library.name,

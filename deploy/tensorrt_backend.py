@@ -23,7 +23,8 @@ Interface = Tuple[List[str], Shapes, Shapes, List[str]]
 class TensorRtBackend:
     """An engine on the first GPU, with its own stream and pinned host memory.
 
-    name: for the log. width, height: of the input, pixels. classes: number of score columns.
+    name: for the log. precision: that the engine was built for, by which golden frames are judged. width, height: of
+    the input, pixels. classes: number of score columns.
 
     Raises UserError: the file is not the one that was built, TensorRT does not load it, or it breaks the contract.
     """
@@ -35,6 +36,7 @@ class TensorRtBackend:
         names_tensors = hasattr(self._engine, "num_io_tensors")
         names, inputs, outputs, types = (_tensors if names_tensors else _bindings)(self._engine, library.module)
         self.name = "{} {} on {}".format(library, engine.key.precision, engine.key.gpu)
+        self.precision = engine.key.precision
         self.height, self.width, self.classes = check_contract(engine.path, inputs, outputs, types)
         self._context = self._engine.create_execution_context()
         if self._context is None:

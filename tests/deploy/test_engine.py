@@ -88,6 +88,7 @@ def test_engine_runs_and_gives_what_the_model_gives(model, module, precision):
     expected = OnnxRuntimeBackend(model)
     assert (backend.width, backend.height, backend.classes) == (16, 16, 1)
     assert backend.name == f"TensorRT {module.__version__} {precision} on NVIDIA Tegra X2"
+    assert backend.precision == precision  # by which golden frames are judged
     rng = np.random.default_rng(0)
     frames = [rng.random((1, 3, 16, 16), dtype=np.float32) for _ in range(2)]
     results = [backend.infer(frame) for frame in frames]
@@ -109,6 +110,15 @@ def test_int8_is_calibrated_once_for_the_same_frames(model):
     assert asked_of(again)["calibration"] == {"cache": "TRT-8201-EntropyCalibration2 [0.0, 1.0, 2.0]"}
     other = build(model, ten, precision="int8", workspace=MIB, calibration=Calibration(frames_of(2), "set b"))
     assert asked_of(other)["calibration"] == {"frames": [0.0, 1.0]}
+
+
+def test_int8_is_built_again_where_half_precision_may_no_more_be_used(model):
+    frames = Calibration(frames_of(2), "set a")
+    build(model, ten, precision="int8", calibration=frames)
+    board = {"name": "own", "precisions": ["fp32", "int8"], "missing_precisions": {"fp16": "slow"}}
+    again = build(model, ten, precision="int8", calibration=frames, board=board)
+    assert again.is_new
+    assert asked_of(again)["flags"] == ["INT8", "PREFER_PRECISION_CONSTRAINTS"]
 
 
 def test_progress_comes_from_log_lines_of_8_and_from_a_monitor_of_10(model):
