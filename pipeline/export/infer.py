@@ -1,12 +1,13 @@
 """Types and shapes of every tensor of a model, and whether it is valid, by onnx itself.
 
 onnx does it in C++, where a model that contradicts itself can end the whole process or keep it busy without end: for
-files of strangers it runs in a process of its own. As a module this reads a model from standard input and writes the
+files of strangers it runs in a process of its own. As a script this reads a model from standard input and writes the
 inferred one to standard output.
 """
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 __all__ = ["infer"]
@@ -24,7 +25,8 @@ def infer(model: Any, is_isolated: bool) -> tuple[Any, str | None]:
 
     if not is_isolated:
         return _inferred(model)
-    command = [sys.executable, "-m", "pipeline.export.infer"]
+    # -P: what lies in the folder that we are called in, or beside this file, is not what is imported.
+    command = [sys.executable, "-P", str(Path(__file__).resolve())]
     content = model.SerializeToString()
     try:
         done = subprocess.run(command, input=content, capture_output=True, timeout=_SECONDS, check=False)
