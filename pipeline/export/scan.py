@@ -95,20 +95,24 @@ def _scan(data: Any, name: str, limits: ScanLimits) -> None:
             start = position
             tag, position = _varint(data, position, end, name)
             wire = tag & 7
+            field = None
+            begin = position
             if wire == 2:
-                length, position = _varint(data, position, end, name)
+                length, begin = _varint(data, position, end, name)
                 field = kind.fields_by_number.get(tag >> 3)
-                if field is not None and field.message_type is not None:
-                    pending.append((position, position + length, field.message_type, depth + 1))
-                elif field is not None and field.type == field.TYPE_STRING:
-                    _require_text(data[position : min(position + length, end)], position, name, limits)
-                position += length
+                position = begin + length
             elif wire == 0:
                 _, position = _varint(data, position, end, name)
             else:
                 position += {1: 8, 5: 4}.get(wire, end + 1)  # groups, which ONNX has not, end beyond the end
             if position > end or not tag >> 3:
                 raise _damaged(name, start)
+            if field is not None and field.message_type is not None:
+                # What is inside comes first, so that no more waits than is nested.
+                pending += [(position, end, kind, depth), (begin, position, field.message_type, depth + 1)]
+                break
+            if field is not None and field.type == field.TYPE_STRING:
+                _require_text(data[begin:position], begin, name, limits)
 
 
 def _require_text(text: bytes, position: int, name: str, limits: ScanLimits) -> None:
