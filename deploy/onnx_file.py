@@ -18,6 +18,7 @@ _FIELD_LIMIT = 500000
 _DEPTH_LIMIT = 8
 # Elements of any one tensor while the model runs: 1 GiB of float32. YOLOv3 at 608 needs 12 million.
 _ELEMENT_LIMIT = 1 << 28
+_MOST_SIDES = 16  # of a shape, a scale or a padding
 _REMEDY = "do not use this bundle; export it again"
 
 # onnx.proto, TensorProto.DataType: bits per element where that is not at least 8 for certain.
@@ -57,21 +58,20 @@ class _Reader:
     def __init__(self, data: Any) -> None:
         self._data = data
         self._fields = 0
-        self._constants: Dict[str, List[float]] = {}
+        # By name, everything that is called so: names of a graph inside a node may be those outside of it.
+        self._constants: Dict[str, List[List[float]]] = {}
         self._nodes: List[_Node] = []
 
     def model(self) -> None:
-        has_graph = False
+        graphs = []
         for number, value in self._message((0, len(self._data))):
             if number == 7:
-                has_graph = True
-                self._graph(_span(value), 0)
+                graphs.append(_span(value))
             elif number == 25:
-                for part, content in self._message(_span(value)):
-                    if part == 7:
-                        self._node(_span(content), 1)
-        if not has_graph:
+                raise UserError("it has functions of its own, which no export writes")
+        if not graphs:
             raise _BrokenError("it has no graph")
+        self._graph(_only(graphs, "graph"), 0)
         self._check_sizes()
 
     def _graph(self, span: Tuple[int, int], depth: int) -> None:
@@ -104,13 +104,27 @@ class _Reader:
         self._nodes.append(_Node(kind, inputs))
 
     def _attribute(self, span: Tuple[int, int], depth: int, constant: Optional[str]) -> None:
+        tensors, graphs = [], []
+        numbers: List[float] = []
         for number, value in self._message(span):
-            if number in (5, 10):
+            if number == 5:
+                tensors.append(_span(value))
+            elif number == 6:
+                graphs.append(_span(value))
+            elif number == 10:
                 self._tensor(_span(value), constant)
-            elif number in (6, 11):
+            elif number == 11:
                 self._graph(_span(value), depth + 1)
             elif number in (22, 23):
                 raise UserError("it has a sparse tensor, whose size is not bound by the file")
+            elif number in (2, 3, 7, 8) and constant is not None:
+                numbers += map(float, self._integers(value)) if number in (3, 8) else self._floats(_span(value))
+        if tensors:
+            self._tensor(_only(tensors, "tensor of an attribute"), constant)
+        if graphs:
+            self._graph(_only(graphs, "graph of an attribute"), depth + 1)
+        if numbers and constant is not None:
+            self._constants.setdefault(constant, []).append(numbers)
 
     def _tensor(self, span: Tuple[int, int], name: Optional[str]) -> None:
         """name: what the graph calls it, where it is not in the tensor itself."""
@@ -120,7 +134,7 @@ class _Reader:
             if number == 1:
                 dims += self._integers(value)
             elif number == 2:
-                kind = int(value) if isinstance(value, int) else 0
+                kind = value & 0xFFFFFFFF if isinstance(value, int) else 0  # an int32: a parser drops the rest
             elif number == 8:
                 own_name = self._text(value)
             elif number in (4, 7, 9):
@@ -132,19 +146,28 @@ class _Reader:
         if elements * _BITS.get(kind, 8) > (span[1] - span[0]) * 8:
             found = "tensor {} declares {} elements in {} bytes"
             raise UserError(found.format(short(name), elements, span[1] - span[0]))
-        if elements <= 16:
-            self._constants[name] = [number for key, value in contents for number in self._numbers(key, value, kind)]
+        if name:  # an operator's input without a name is one that is left out
+            held = [number for key, value in contents for number in self._numbers(key, value, kind)]
+            # No shape has more sides: an operator that takes this for one is refused.
+            self._constants.setdefault(name, []).append(held if elements <= _MOST_SIDES else [float("inf")])
 
     def _numbers(self, field: int, value: _Value, kind: int) -> List[float]:
         """What a small tensor holds, if it is of float32 or int64, the two that shapes and scales are made of."""
+        if isinstance(value, int):
+            return [float(_signed(value))] if kind == 7 and field == 7 else []
+        if value[1] - value[0] > 10 * _MOST_SIDES:
+            return []
         if kind == 7 and field == 7:
             return [float(number) for number in self._integers(value)]
-        layout = {1: "f", 7: "q"}.get(kind)
-        if layout is None or isinstance(value, int):
-            return []
-        size = struct.calcsize("<" + layout)
-        count = min((value[1] - value[0]) // size, 16)
-        return list(map(float, struct.unpack_from("<{}{}".format(count, layout), self._data, value[0])))
+        if kind == 7:
+            count = (value[1] - value[0]) // 8
+            return list(map(float, struct.unpack_from("<{}q".format(count), self._data, value[0])))
+        return self._floats(value) if kind == 1 else []
+
+    def _floats(self, span: Tuple[int, int]) -> List[float]:
+        """Of a repeated float, packed or one by one, and of raw bytes; no more than matter."""
+        count = min((span[1] - span[0]) // 4, _MOST_SIDES + 1)
+        return list(struct.unpack_from("<{}f".format(count), self._data, span[0]))
 
     def _value_info(self, span: Tuple[int, int]) -> None:
         """ValueInfoProto.type.tensor_type.shape.dim.dim_value"""
@@ -166,12 +189,10 @@ class _Reader:
     def _check_sizes(self) -> None:
         for node in self._nodes:
             for place in _SIZED_BY.get(node.kind, ()):
-                values = self._constants.get(node.inputs[place]) if place < len(node.inputs) else None
-                if not values:
-                    continue
-                total = sum(map(abs, values)) if node.kind == "Pad" else _magnitude(values)
-                if not total <= _ELEMENT_LIMIT:
-                    raise UserError("operator {} asks for {:.3g} elements".format(node.kind, total))
+                for values in self._constants.get(node.inputs[place], ()) if place < len(node.inputs) else ():
+                    total = _magnitude([1 + abs(value) for value in values] if node.kind == "Pad" else values)
+                    if not total <= _ELEMENT_LIMIT:
+                        raise UserError("operator {} asks for {:.3g} elements".format(node.kind, total))
 
     def _text(self, value: _Value) -> str:
         begin, end = _span(value)
@@ -233,6 +254,13 @@ def _span(value: _Value) -> Tuple[int, int]:
     if isinstance(value, int):
         raise _BrokenError("a number where something else belongs")
     return value
+
+
+def _only(found: List[Tuple[int, int]], what: str) -> Tuple[int, int]:
+    """Protobuf joins a field that is there twice: what is small in its parts may be large together."""
+    if len(found) > 1:
+        raise UserError("it has a {} twice".format(what))
+    return found[0]
 
 
 def _signed(value: int) -> int:

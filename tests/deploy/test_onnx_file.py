@@ -65,6 +65,64 @@ def _in_an_attribute(model):
     model.graph.node.append(helper.make_node("Constant", [], ["big"], value=value))
 
 
+def _by_numbers(model):
+    model.graph.node.append(helper.make_node("Constant", [], ["sizes"], value_ints=[1 << 20, 1 << 20]))
+    model.graph.node.append(helper.make_node("ConstantOfShape", ["sizes"], ["bomb"]))
+
+
+def _by_one_number(model):
+    model.graph.node.append(helper.make_node("Constant", [], ["size"], value_int=1 << 40))
+    model.graph.node.append(helper.make_node("ConstantOfShape", ["size"], ["bomb"]))
+
+
+def _by_a_name_that_is_there_twice(model):
+    """The one inside a node is harmless and comes last."""
+    sizes = numpy_helper.from_array(np.array([1 << 20, 1 << 20]))
+    model.graph.node.append(helper.make_node("Constant", [], ["sizes"], value=sizes))
+    model.graph.node.append(helper.make_node("ConstantOfShape", ["sizes"], ["bomb"]))
+    inner = onnx.load_model_from_string(colour_model()).graph
+    inner.initializer.append(numpy_helper.from_array(np.array([1]), "sizes"))
+    model.graph.node.append(helper.make_node("If", ["means"], ["x"], then_branch=inner, else_branch=inner))
+
+
+def _by_a_shape_of_many_sides(model):
+    model.graph.initializer.append(numpy_helper.from_array(np.array([2] * 40), "sizes"))
+    model.graph.node.append(helper.make_node("ConstantOfShape", ["sizes"], ["bomb"]))
+
+
+def _type_beyond_32_bits() -> bytes:
+    """2^32 + 7, which a parser of protobuf takes for 7, int64."""
+    tensor = numpy_helper.from_array(np.array([1 << 20, 1 << 20]), "sizes")
+    tensor.ClearField("data_type")
+    content = tensor.SerializeToString() + b"\x10\x87\x80\x80\x80\x10"
+    assert onnx.TensorProto.FromString(content).data_type == TensorProto.INT64
+    node = helper.make_node("ConstantOfShape", ["sizes"], ["bomb"]).SerializeToString()
+    return _with_fields(_field(5, content) + _field(1, node))
+
+
+def _joined_tensor() -> bytes:
+    """A tensor in two parts, each as large as it says; a parser of protobuf joins their sides."""
+    part = _field(5, numpy_helper.from_array(np.zeros(50, np.float32)).SerializeToString())
+    attribute = b"\x0a\x05value\xa0\x01\x04" + part * 5
+    joined = onnx.AttributeProto.FromString(attribute)
+    assert list(joined.t.dims) == [50] * 5
+    return _with_fields(_field(1, b"\x12\x03big" + _field(4, b"Constant") + _field(5, attribute)))
+
+
+def _field(number: int, content: bytes) -> bytes:
+    assert len(content) < 1 << 14
+    length = bytes([len(content) & 127 | 128, len(content) >> 7])
+    return bytes([number << 3 | 2]) + length + content
+
+
+def _with_fields(content: bytes) -> bytes:
+    """The colour model, with more fields in its graph."""
+    model = onnx.load_model_from_string(colour_model())
+    graph = model.graph.SerializeToString() + content
+    model.ClearField("graph")
+    return bytes(model.SerializeToString()) + _field(7, graph)
+
+
 def _in_a_subgraph(model):
     inner = onnx.load_model_from_string(colour_model()).graph
     inner.initializer[0].dims[:] = [1 << 24]
@@ -108,7 +166,14 @@ def _output(model):
         (_edited(_external), "it keeps a tensor in another file"),
         (_edited(_in_an_attribute), "tensor 'big' declares 16777216 elements in"),
         (_edited(_in_a_subgraph), "declares 16777216 elements in"),
-        (_edited(_in_a_function), "declares 16777216 elements in"),
+        (_edited(_in_a_function), "it has functions of its own"),
+        (_edited(_by_numbers), "operator ConstantOfShape asks for 1.1e+12 elements"),
+        (_edited(_by_one_number), "operator ConstantOfShape asks for 1.1e+12 elements"),
+        (_edited(_by_a_name_that_is_there_twice), "operator ConstantOfShape asks for 1.1e+12 elements"),
+        (_edited(_by_a_shape_of_many_sides), "operator ConstantOfShape asks for inf elements"),
+        (_type_beyond_32_bits(), "operator ConstantOfShape asks for 1.1e+12 elements"),
+        (_joined_tensor(), "it has a tensor of an attribute twice"),
+        (colour_model() * 2, "it has a graph twice"),
         (_edited(_nested), "it nests graphs more than 8 deep"),
         (_edited(_sparse), "it has a sparse tensor"),
         (_edited(_output), "value 'boxes' declares more than 268435456 elements"),
@@ -118,6 +183,7 @@ def _output(model):
         (_sized_by("Tile", [1, 1 << 15, 1 << 15, 1], False), "operator Tile asks for 1.07e+09 elements"),
         (_sized_by("Resize", [1, 3, 1 << 14, 1 << 14], True), "operator Resize asks for 8.05e+08 elements"),
         (_sized_by("Pad", [0, 0, 0, 0, 0, 0, 1 << 29, 0], False), "operator Pad asks for 5.37e+08 elements"),
+        (_sized_by("Pad", [0, 0, 1 << 15, 1 << 15, 0, 0, 0, 0], False), "operator Pad asks for 1.07e+09 elements"),
     ],
 )  # fmt: skip
 def test_bombs_are_refused_at_once(tmp_path, model, message):
