@@ -66,7 +66,10 @@ class Golden(NamedTuple):
 
 
 class GoldenReport(NamedTuple):
-    """What was checked, and the worst that was found. score: difference. iou: least."""
+    """What was checked, and the worst that was found. score: difference. iou: least.
+
+    detections: that must be found; those nearer to the threshold than the tolerance prove nothing and do not count.
+    """
 
     model: str
     precision: str
@@ -97,7 +100,7 @@ def check_golden(bundle: Bundle, backend: Any) -> GoldenReport:
         except UserError as error:
             allowed = "{} allows a score {:g} away and an IoU of {:g}".format(precision, *tolerance)
             raise refuse(path, "{} on {}".format(error, model.file), allowed + "; do not fly it") from None
-        count += len(expected.scores)
+        count += int((expected.scores > golden.score_threshold + tolerance.score).sum())
         score, overlap = max(score, worst[0]), min(overlap, worst[1])
     return GoldenReport(model.file, precision, len(golden.frames), count, score, overlap, golden.tells_red_from_blue)
 
@@ -148,7 +151,7 @@ def read_golden(bundle: Bundle) -> Golden:
         golden = _golden(content)
     except ValueError as error:
         raise refuse(path, "is no JSON to rely on: {}".format(error), _AGAIN) from None
-    except (KeyError, TypeError, IndexError, AttributeError):
+    except (KeyError, TypeError, IndexError, AttributeError, OverflowError):
         raise refuse(path, "is not what skylight export writes", _AGAIN) from None
     for frame in golden.frames:
         if "golden/" + frame.file not in bundle.files:
@@ -171,19 +174,27 @@ def golden_json(golden: Golden) -> Dict[str, Any]:
 def _golden(content: Dict[str, Any]) -> Golden:
     if set(content) != set(Golden._fields) or not content["frames"]:
         raise TypeError
-    tolerances = {precision: Tolerance(**content["tolerances"][precision]) for precision in PRECISIONS}
+    tolerances = {precision: _tolerance(content["tolerances"][precision]) for precision in PRECISIONS}
     frames = []
     for about in content["frames"]:
         expected = {file: _detections(rows) for file, rows in about["expected"].items()}
-        frames.append(GoldenFrame(**dict(about, expected=expected)))
+        frame = GoldenFrame(**dict(about, expected=expected))
+        if not isinstance(frame.file, str) or not isinstance(frame.image, str):
+            raise TypeError
+        frames.append(frame)
     return Golden(float(content["score_threshold"]), tolerances, content["tells_red_from_blue"] is True, tuple(frames))
+
+
+def _tolerance(about: Dict[str, Any]) -> Tolerance:
+    return Tolerance(**{name: float(value) for name, value in about.items()})
 
 
 def _check_expected(path: Path, frame: GoldenFrame, model: str, classes: int) -> None:
     if model not in frame.expected:
         raise refuse(path, "{} says nothing of {}".format(short(frame.file), model), _AGAIN)
     found = frame.expected[model]
-    if found.boxes.shape != (len(found.scores), 4) or not ((found.classes >= 0) & (found.classes < classes)).all():
+    is_shaped = found.scores.shape == found.classes.shape == (len(found.boxes),)
+    if not is_shaped or not ((found.classes >= 0) & (found.classes < classes)).all():
         raise refuse(path, "{}: no detections of this bundle's classes".format(short(frame.file)), _AGAIN)
 
 

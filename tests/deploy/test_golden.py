@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -97,6 +98,19 @@ def test_detections_near_the_threshold_may_come_and_go():
         compare(far, _detections((0, 0.6, 1)), 0.5, tolerance)
 
 
+def test_detections_that_may_go_are_not_said_to_be_found(bundle, tmp_path):
+    """Of a bundle whose model is unsure of everything, nothing is proved; it must not read as if it were."""
+    content = json.loads((bundle.root / "golden" / "golden.json").read_bytes())
+    unsure = _with_row(content, {"class": 0, "score": 0.019, "box": [0, 0, 1, 1]}) | {"score_threshold": 0.005}
+    changed = _resealed(bundle, tmp_path, "golden/golden.json", json.dumps(unsure).encode())
+
+    class Blind:
+        def infer(self, _tensor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return np.zeros((1, 4), np.float32), np.zeros((1, 2), np.float32)
+
+    assert check_golden(changed, Blind()).detections == 0
+
+
 def test_one_detection_answers_for_one():
     twice = _detections((0, 0.9, 0), (0, 0.9, 0))
     with pytest.raises(UserError, match="is not found"):
@@ -116,6 +130,11 @@ def _resealed(bundle: Bundle, folder: Path, name: str, data: bytes) -> Bundle:
     return read_bundle(root)
 
 
+def _with_row(content: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    """One detection must be found on the first frame."""
+    return content | {"frames": [content["frames"][0] | {"expected": {"model.onnx": [row]}}]}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -126,6 +145,11 @@ def _resealed(bundle: Bundle, folder: Path, name: str, data: bytes) -> Bundle:
         (lambda c: c | {"frames": [c["frames"][0] | {"expected": {"model.onnx": [{"class": 9, "score": 1, "box": [0, 0, 1, 1]}]}}]}, "no detections of this bundle's classes"),  # noqa: E501
         (lambda c: c | {"frames": [c["frames"][0] | {"width": 95}]}, "is no PNG of 95x64 pixels, but 96x64"),
         (lambda c: [], "is not what skylight export writes"),
+        (lambda c: c | {"tolerances": c["tolerances"] | {"fp32": {"score": [], "iou": 0.9}}}, "is not what skylight export writes"),  # noqa: E501
+        (lambda c: c | {"tolerances": c["tolerances"] | {"fp32": {"score": "x", "iou": 0.9}}}, "is no JSON to rely on"),
+        (lambda c: c | {"frames": [c["frames"][0] | {"file": 1}]}, "is not what skylight export writes"),
+        (lambda c: _with_row(c, {"class": 10**19, "score": 0.9, "box": [0, 0, 1, 1]}), "is not what skylight export writes"),  # noqa: E501
+        (lambda c: _with_row(c, {"class": [0, 0], "score": [0.9, 0.9], "box": [0, 0, 1, 1]}), "no detections of this bundle's classes"),  # noqa: E501
     ],
 )  # fmt: skip
 def test_wrong_golden_json_is_refused(bundle, tmp_path, change, message):
