@@ -8,6 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import Iterator
 
+_OLD = ".old"
+
 
 @contextlib.contextmanager
 def new_file(path: Path, mode: int = 0o644) -> Iterator[Path]:
@@ -35,15 +37,15 @@ def new_file(path: Path, mode: int = 0o644) -> Iterator[Path]:
 def new_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; on leaving without an error it takes the place of `path`.
 
-    An older folder of that name is moved away first and deleted afterwards. What a killed process left half-written
-    is removed.
+    An older folder of that name is moved away first and deleted afterwards; where the new one does not come, it comes
+    back. What a killed process left half-written is removed.
     """
     path = path.resolve()  # a link stays, what it points to is replaced
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path)
     prefix = ".{}-{}-".format(path.name, os.getpid())
     part = Path(tempfile.mkdtemp(prefix=prefix, dir=str(path.parent)))
-    old = part.with_name(part.name + ".old")
+    old = part.with_name(part.name + _OLD)
     try:
         yield part
         part.chmod(0o755)
@@ -52,7 +54,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         part.rename(path)
     finally:
         shutil.rmtree(str(part), ignore_errors=True)
-        shutil.rmtree(str(old), ignore_errors=True)
+        _restore_or_remove(old, path)
 
 
 def is_alive(process: int) -> bool:
@@ -66,10 +68,19 @@ def is_alive(process: int) -> bool:
     return True
 
 
+def _restore_or_remove(old: Path, path: Path) -> None:
+    """Deal with what was moved away from `path`: it is the only one left if nothing took its place."""
+    if old.exists() and not path.exists():
+        old.rename(path)
+    shutil.rmtree(str(old), ignore_errors=True)
+
+
 def _remove_leftovers(path: Path) -> None:
-    """Remove the temporary folders of `path` whose process lives no more."""
+    """Remove the temporary folders of `path` whose process lives no more, and take back what it had moved away."""
     prefix = ".{}-".format(path.name)
     for folder in path.parent.glob(glob.escape(prefix) + "*-*"):
         process = folder.name[len(prefix) :].split("-")[0]
         if process.isdecimal() and not is_alive(int(process)):
+            if folder.name.endswith(_OLD):
+                _restore_or_remove(folder, path)
             shutil.rmtree(str(folder), ignore_errors=True)

@@ -36,6 +36,27 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
+@pytest.mark.parametrize("ending", ["raise KeyboardInterrupt", "os.kill(os.getpid(), signal.SIGKILL)"])
+def test_older_folder_comes_back_where_the_new_one_does_not_come(tmp_path, ending):
+    """Stopped between the two renames: the older one is the only one there is."""
+    code = (
+        "import os, signal, sys; from pathlib import Path; from pipeline.files import new_folder\n"
+        "rename = Path.rename\n"
+        "def stopped(self, target):\n"
+        f"    if Path(target).name == 'set' and not self.name.endswith('.old'): {ending}\n"
+        "    return rename(self, target)\n"
+        "with new_folder(Path(sys.argv[1])) as part:\n"
+        "    (part / 'x').write_text('new'); Path.rename = stopped"
+    )
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "x").write_text("old")
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "set")], check=False, stderr=subprocess.DEVNULL)
+    with pytest.raises(ValueError, match="no"), new_folder(tmp_path / "set"):
+        raise ValueError("no")
+    assert (tmp_path / "set" / "x").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
 def test_link_to_a_folder_stays_a_link(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
