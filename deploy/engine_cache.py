@@ -6,17 +6,15 @@
 An engine whose key is not exactly the wanted one, or whose bytes have another hash, is none. Knows nothing of TensorRT.
 """
 
-import contextlib
 import hashlib
 import json
-import os
 import re
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any, Dict, NamedTuple, Optional
 
 from deploy.errors import refuse
+from deploy.files import new_file
 
 _SCHEMA = 1
 
@@ -90,21 +88,11 @@ def write_file(path: Path, content: bytes) -> None:
 
     Raises UserError where the disk is full or the folder may not be written; nothing is left then.
     """
-    part = "there is none yet"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(prefix=".{}-".format(path.name), dir=str(path.parent))
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(part).chmod(0o644)
-        Path(part).replace(path)
+        with new_file(path) as part:
+            part.write_bytes(content)
     except OSError as error:
         raise refuse(path, error.strerror or str(error), "free some space, or give another folder") from None
-    finally:
-        with contextlib.suppress(OSError):
-            Path(part).unlink()
 
 
 def require_space(folder: Path, size: int) -> None:
