@@ -47,6 +47,7 @@ def parity_of(
             try:
                 candidates.append(Candidate(TensorRtRunner(one, precision, Path(folder)), precision))
             except UserError as error:
-                left_out.append(f"TensorRT {precision}: {error}")
+                # The folder has another name each time, and the report is part of the bundle's bytes.
+                left_out.append(f"TensorRT {precision}: {error}".replace(f"{folder}/", ""))
         reference = TorchRunner(detector)
         return check_parity(reference, candidates, images, size, resize, detector.classes, left_out, progress)

@@ -77,6 +77,22 @@ def test_networks_of_ultralytics_pass_and_opencv_is_left_out(name: str, street: 
     assert found.left_out[0] == "OpenCV: reads Darknet's networks only"
 
 
+def test_report_does_not_name_the_folder_that_engines_are_built_in(
+    street: tuple[LabelledImage, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has another name each time, and the report is part of the bundle's bytes."""
+    from pipeline.export import gate
+
+    def refused(_exported: Exported, precision: str, folder: Path) -> None:
+        raise UserError(f"{folder / f'model-{precision}.onnx'}: no engine; x")
+
+    monkeypatch.setattr(gate, "TensorRtRunner", refused)
+    detector = architecture("yolov3-tiny", 96, 2).build()
+    assert isinstance(detector, DarknetDetector)
+    found = parity_of(_as_trained(detector), {"fp32": export_onnx(detector)}, street, "stretch")
+    assert found.left_out == ("TensorRT fp32: model-fp32.onnx: no engine; x",)
+
+
 @pytest.fixture
 def squares(trained: Path) -> tuple[LabelledImage, ...]:
     """What the small network was validated on."""
