@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.curate import read_recipe
-from pipeline.curated import CuratedSet, read_dataset_json
+from pipeline.curated import CuratedSet, hash_curated_set, read_dataset_json
 from pipeline.darknet.known import KNOWN_WEIGHTS, KnownWeights, known_weights, recognised
 from pipeline.errors import UserError
-from pipeline.experiment import DataSource, Experiment
+from pipeline.experiment import Experiment
 from pipeline.files import file_sha256
 from pipeline.train.named import Trained
 from pipeline.train.stages import PlannedTrial
@@ -41,11 +41,18 @@ def provenance_of(experiment: Experiment, trial: PlannedTrial) -> dict[str, Any]
     return _of_trial(settings, result, list(_chain(experiment, trial)))
 
 
-def provenance_of_folder(trained: Trained) -> dict[str, Any]:
-    """The same of a finished trial without its experiment: recipes and licences of its sets are not known."""
+def provenance_of_folder(trained: Trained, data: CuratedSet) -> dict[str, Any]:
+    """The same of a finished trial without its experiment.
+
+    data: what it is checked on; tells recipe and licences where the trial was trained on it. Those of the sets before
+    it are not known.
+    """
     assert trained.result is not None
+    entry = _trial_entry(trained.settings, trained.result)
+    if hash_curated_set(data.root) == trained.settings.data_hash:
+        entry |= _set_entry(data.root, None)
     begun = _origin(trained.settings, None, _trained_nearby([trained.folder.root]), None)
-    return _of_trial(trained.settings, trained.result, [_trial_entry(trained.settings, trained.result), *begun])
+    return _of_trial(trained.settings, trained.result, [entry, *begun])
 
 
 def provenance_of_files(network: str, weights: Path) -> dict[str, Any]:
@@ -89,7 +96,7 @@ def _chain(experiment: Experiment, trial: PlannedTrial) -> Iterator[dict[str, An
         settings, result = seen.folder.read()
         assert result is not None
         source = experiment.data[seen.stage.data]
-        yield _trial_entry(settings, result) | _set_entry(seen.data, source)
+        yield _trial_entry(settings, result) | _set_entry(seen.data.root, source.recipe)
         last, seen = seen, seen.after
     settings, _ = last.folder.read()
     known = known_weights(last.start.known) if last.start.known else None
@@ -143,23 +150,22 @@ def _trial_entry(settings: TrialSettings, result: TrialResult) -> dict[str, Any]
     }
 
 
-def _set_entry(data: CuratedSet, source: DataSource) -> dict[str, Any]:
-    """What is known of the set that a trial was trained on."""
-    about = read_dataset_json(data.root) or {}
-    ledger = data.root / "ledger.parquet"
+def _set_entry(root: Path, recipe_file: Path | None) -> dict[str, Any]:
+    """What is known of the set that a trial was trained on; without the recipe's file, what curating wrote down."""
+    about = read_dataset_json(root) or {}
+    ledger = root / "ledger.parquet"
     entry: dict[str, Any] = {
         "licences": sorted(about.get("licences", ())),
         "ledger_sha256": file_sha256(ledger) if ledger.is_file() else None,
         "recipe": None,
     }
-    if source.recipe is not None:
-        recipe = read_recipe(source.recipe)
+    if recipe_file is not None or about.get("recipe"):
         entry["recipe"] = {
-            "name": recipe.name,
-            "file": source.recipe.name,
+            "name": about["name"] if recipe_file is None else read_recipe(recipe_file).name,
+            "file": None if recipe_file is None else recipe_file.name,
             "sha256": about.get("recipe_sha256"),
             "content": about.get("recipe"),
-            "git": _git(source.recipe.parent),
+            "git": None if recipe_file is None else _git(recipe_file.parent),
         }
     return entry
 

@@ -102,11 +102,12 @@ def source_of_pair(pair: Pair) -> ExportSource:
     is_best = trained is not None and trained.result is not None
     is_best = is_best and file_sha256(pair.weights) == trained.result.best_weights_sha256  # type: ignore[union-attr]
     provenance = (
-        provenance_of_folder(trained)
+        provenance_of_folder(trained, pair.data)
         if trained is not None and is_best
         else provenance_of_files(pair.network, Path(pair.weights))
     )
     checked = {"name": pair.data.root.name, "split": pair.split, "hash": pair.data_hash}
     train = read_curated_set(pair.data.root).splits.get("train", ())
     history = provenance | {"checked_on": checked}
-    return ExportSource(pair.network, pair.detector.eval(), pair.data.classes, pair.resize, pair.images, train, history)
+    classes = pair.data.classes if trained is None else trained.settings.classes  # the set may name them otherwise
+    return ExportSource(pair.network, pair.detector.eval(), classes, pair.resize, pair.images, train, history)

@@ -124,7 +124,7 @@ def _trial(step: dict[str, Any]) -> Iterator[str]:
         git = recipe["git"]
         clean = "" if not git or git["is_clean"] else ", and was changed since"
         commit = f", commit {git['commit'][:12]}{clean}" if git else ""
-        yield f"    recipe    {recipe['file']}, hash {recipe['sha256']}{commit}"
+        yield f"    recipe    {recipe['file'] or recipe['name']}, hash {recipe['sha256']}{commit}"
 
 
 def _plain(text: str) -> str:

@@ -1,6 +1,7 @@
 """Any network with its weights becomes a bundle for a board, with other sizes and precisions where asked for."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,11 @@ from deploy.bundle import read_bundle
 from deploy.calibration_frames import bundle_calibration
 from deploy.errors import UserError as DroneError
 from pipeline.curated import read_curated_set
+from pipeline.export.source import source_of_pair
 from pipeline.networks.families import architecture
 from pipeline.train.dataset import load_images
+from pipeline.train.pairing import Wish, read_pair
+from pipeline.workspace import Workspace
 
 TRIAL = "runs/small/second/first-f0-s0"
 
@@ -73,6 +77,17 @@ def test_history_of_a_trials_folder_is_told_without_its_experiment(for_orin: Pat
     shown = skylight("bundle", "show", for_orin / "bundles" / "sq-0.2")
     assert shown.returncode == 0, shown.stderr
     assert "trained as small/second/first-f0-s0" in shown.stdout
+
+
+def test_classes_are_called_as_they_were_trained(trained: Path, tmp_path: Path) -> None:
+    """The set that it is checked on may name them otherwise, in another language for example."""
+    shutil.copytree(trained / "squares", tmp_path / "squares")
+    about = tmp_path / "squares/data.yaml"
+    own = read_curated_set(trained / "squares").classes
+    about.write_text(about.read_text().replace(own[0], "Quadrat"))
+    assert read_curated_set(tmp_path / "squares").classes == ("Quadrat",)
+    wish = Wish(network=str(trained / TRIAL), data=tmp_path / "squares")
+    assert source_of_pair(read_pair(wish, Workspace(tmp_path))).classes == own
 
 
 def test_golden_frames_of_every_model_are_found(for_orin: Path, skylight: Skylight) -> None:

@@ -10,10 +10,12 @@ import pytest
 import yaml
 from drawn import draw_picture, write_experiment
 
+from pipeline.curated import read_curated_set
 from pipeline.darknet.known import known_weights
 from pipeline.experiment import read_experiment
-from pipeline.export.provenance import provenance_of
+from pipeline.export.provenance import provenance_of, provenance_of_folder
 from pipeline.files import file_sha256
+from pipeline.train.named import finished_trial
 from pipeline.train.stages import plan_trials
 from pipeline.workspace import Workspace
 
@@ -136,3 +138,8 @@ def test_recipe_ledger_licences_and_commit_are_named(tmp_path, skylight):
     assert step["recipe"]["git"] == {"commit": _git(recipes, "rev-parse", "HEAD"), "is_clean": True}
     (recipes / "note").write_text("x")
     assert _provenance(tmp_path)["chain"][0]["recipe"]["git"]["is_clean"] is False
+    trial = plan_trials(read_experiment(file), Workspace(tmp_path))[-1].folder.root
+    alone = provenance_of_folder(finished_trial(trial), read_curated_set(tmp_path / "data/drawn"))
+    assert alone["licences"] == ["CC0-1.0"]
+    assert alone["chain"][0]["ledger_sha256"] == step["ledger_sha256"]
+    assert alone["chain"][0]["recipe"] == step["recipe"] | {"file": None, "git": None}
