@@ -158,13 +158,21 @@ def _external_findings(name: str, tensor: Any, graph: Graph) -> Iterator[Finding
     if not location or path.is_absolute() or ".." in path.parts or "\\" in location:
         reason = f"its data lie in {plain_text(location) or 'no file'}, outside the folder of the model"
         yield _error("constant", name, reason, inside)
-    elif graph.folder is None or not (graph.folder / location).is_file():
+    elif graph.folder is None or not _is_file(graph.folder / location):
         reason = f"its data lie in {plain_text(location)}, which is missing"
         yield _error("constant", name, reason, "copy that file too, or export in one file")
     elif (graph.folder / location).stat().st_size < _number(given.get("offset")) + _number(given.get("length")):
         yield _error("constant", name, f"its data end before {plain_text(location)} does", "export the model again")
     else:
         yield _warning("constant", name, f"its data lie in {plain_text(location)}; a bundle has one file", inside)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is a file; a name that no file can have is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _number(text: str | None) -> int:
@@ -177,7 +185,7 @@ def _memory_findings(graph: Graph, board: Board, size: int) -> Iterator[Finding]
     locations = {entry.value for t in graph.constants.values() for entry in t.external_data if entry.key == "location"}
     if graph.folder is not None:
         files = [graph.folder / location for location in locations if ".." not in PurePosixPath(location).parts]
-        size += sum(path.stat().st_size for path in files if path.is_file())
+        size += sum(path.stat().st_size for path in files if _is_file(path))
     share = size / (board.memory.gib * 2**30)
     reason = f"{size / 2**20:.0f} MiB of weights; {board.name} has {board.memory.gib:g} GiB for everything"
     if share > 0.5:

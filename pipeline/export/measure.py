@@ -47,7 +47,7 @@ def measure(graph: Graph, runs: int) -> Measured:
     has, nodes could not be told from each other.
 
     Raises:
-        UserError: ONNX Runtime does not load it.
+        UserError: ONNX Runtime does not load or run it.
     """
     import onnxruntime
 
@@ -62,10 +62,10 @@ def measure(graph: Graph, runs: int) -> Measured:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         session = _session(content, options, graph.name)
         for _ in range(runs + 1):
-            session.run(None, feeds)
+            _run(session, feeds, graph.name)
         times = _times(Path(session.end_profiling()))
         groups = _groups(named, Path(folder) / "fused.onnx", times)
-    whole = _whole(_session(content, onnxruntime.SessionOptions(), graph.name), feeds, runs)
+    whole = _whole(_session(content, onnxruntime.SessionOptions(), graph.name), feeds, runs, graph.name)
     machine = f"{_processor()}, {os.cpu_count()} threads, ONNX Runtime {onnxruntime.__version__}"
     return Measured(groups, whole, runs, machine)
 
@@ -77,8 +77,19 @@ def _session(content: bytes, options: Any, name: str) -> Any:
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own exceptions share no base class
-        first = plain_text((str(error).strip().splitlines() or [type(error).__name__])[0], 160)
-        raise refuse(name, f"ONNX Runtime cannot load it ({first})", "see skylight export lint") from None
+        raise refuse(name, f"ONNX Runtime cannot load it ({_reason(error)})", "see skylight export lint") from None
+
+
+def _run(session: Any, feeds: dict[str, np.ndarray], name: str) -> None:
+    """Run once; what a stranger's model does wrong may show only here."""
+    try:
+        session.run(None, feeds)
+    except Exception as error:  # as above
+        raise refuse(name, f"ONNX Runtime cannot run it ({_reason(error)})", "see skylight export lint") from None
+
+
+def _reason(error: Exception) -> str:
+    return plain_text((str(error).strip().splitlines() or [type(error).__name__])[0], 160)
 
 
 def _feeds(graph: Graph) -> dict[str, np.ndarray]:
@@ -94,11 +105,11 @@ def _feeds(graph: Graph) -> dict[str, np.ndarray]:
     return feeds
 
 
-def _whole(session: Any, feeds: dict[str, np.ndarray], runs: int) -> float:
+def _whole(session: Any, feeds: dict[str, np.ndarray], runs: int, name: str) -> float:
     times = []
     for _ in range(runs + 1):
         started = time.perf_counter()
-        session.run(None, feeds)
+        _run(session, feeds, name)
         times.append(1000 * (time.perf_counter() - started))
     return statistics.median(times[1:])
 

@@ -320,6 +320,8 @@ def test_external_weights(tmp_path):
     for outside in ("/etc/passwd", "../weights.bin", ""):
         found = lint(_with_external_weights(tmp_path, outside), TX2)
         assert "outside the folder of the model" in found[0].reason
+    for impossible in ("w" * 5000, "w\0"):
+        assert "which is missing" in lint(_with_external_weights(tmp_path, impossible), TX2)[0].reason
 
 
 def test_command(skylight, tmp_path, small):
