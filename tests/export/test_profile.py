@@ -70,8 +70,9 @@ def _pool_flops(path: Path) -> int:
 def test_layers_add_up(found):
     assert sum(layer.flops for layer in found.layers) == found.flops
     assert found.uncounted == ()
-    # All but constants that are only numbers of axes.
-    assert 0 <= found.weights - sum(layer.weights for layer in found.layers) < 2000
+    # All but constants that are only numbers of axes; equal biases, as of random weights, are one tensor in the file,
+    # read by several layers.
+    assert abs(found.weights - sum(layer.weights for layer in found.layers)) < 4000
     assert found.largest_activation == 2 * 16 * 416 * 416
     assert found.estimate == pytest.approx(sum(layer.estimate or 0 for layer in found.layers))
     assert found.whole < 5 * found.measured
@@ -148,6 +149,9 @@ def test_what_cannot_be_run_here_is_refused(tmp_path):
         profile(written(helper.make_node("ConstantOfShape", ["s"], ["y"]), [1], size), TX2)
     with pytest.raises(UserError, match="ONNX Runtime cannot load it"):
         profile(written(helper.make_node("Frobnicate", ["x"], ["y"], domain="mine"), [1]), TX2)
+    outside = numpy_helper.from_array(np.array([7]), "s")
+    with pytest.raises(UserError, match="ONNX Runtime cannot run it"):
+        profile(written(helper.make_node("Gather", ["x", "s"], ["y"]), [3], outside), TX2)
 
 
 def test_command_on_a_file_and_on_a_bundle(skylight, bundle, tiny):
