@@ -52,7 +52,7 @@ def new_key(folder: Path, name: str | None = None) -> PublicKey:
     """
     from nacl.signing import SigningKey as Ed25519
 
-    name = name or re.sub(r"[^A-Za-z0-9_.-]", "", getpass.getuser()).lstrip("_.-") or "skylight"
+    name = name or _user_name()
     if not KEY_NAME.fullmatch(name):
         raise refuse(f"--name {name}", "no name of a key", "use letters, digits and _.@-, at most 64")
     private, public = folder / f"{name}.key", folder / f"{name}.pub"
@@ -67,6 +67,15 @@ def new_key(folder: Path, name: str | None = None) -> PublicKey:
     with new_file(public) as part:
         part.write_text(made.line)
     return made
+
+
+def _user_name() -> str:
+    """What a key may be called of the user's name; a container's user may have none."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = ""
+    return re.sub(r"[^A-Za-z0-9_.-]", "", user).lstrip("_.-")[:64] or "skylight"
 
 
 def list_keys(folder: Path) -> list[tuple[PublicKey, bool]]:

@@ -13,6 +13,7 @@ from deploy.bundle import read_bundle
 from deploy.errors import UserError
 from deploy.golden import check_golden, read_golden
 from deploy.strict_json import canonical_json
+from pipeline.export.keys import new_key
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +81,16 @@ def test_keys_are_private_and_never_replaced(keys, skylight):
     assert [(row["name"], row["signs"]) for row in rows] == [("maker", True)]
     assert rows[0]["fingerprint"] == listed.split()[-1]
     assert "no key in" in skylight("keys", "list", "--folder", keys.parent / "none").stdout
+
+
+def test_user_without_a_name_can_make_a_key(tmp_path, monkeypatch):
+    """As in a container that is started with a number for its user."""
+
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 1234")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    assert new_key(tmp_path).name == "skylight"
 
 
 def test_export_signs_with_the_only_key_and_says_where_there_is_none(tmp_path, monkeypatch):
