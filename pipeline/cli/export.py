@@ -63,7 +63,9 @@ def make(
     known_masks: Annotated[
         bool, typer.Option("--known-masks", help="Give the cfg the masks that published weights were trained with.")
     ] = False,
-    name: Annotated[str | None, typer.Option(help="Of a network's bundle; by default that of its set.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Of a network's bundle; by default that of --data, else of the trial.")
+    ] = None,
     version: Annotated[str | None, typer.Option(help="Of a network's bundle; by default 1.")] = None,
     half: Annotated[bool, typer.Option("--fp16", help="Add the model in half precision (TensorRT-RTX).")] = False,
     extra_size: Annotated[
