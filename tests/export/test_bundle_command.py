@@ -179,7 +179,7 @@ def test_diff_says_in_words_what_changed(signed, bundle, tmp_path, skylight):
     content = json.loads((other / "bundle.json").read_bytes())
     content["classes"] = ["circle"]
     content["score_threshold"] = 0.3
-    content["parity"]["comparisons"][0]["box"] = 0.04
+    content["parity"]["inputs"][0]["comparisons"][0]["box"] = 0.04
     content["provenance"]["weights_sha256"] = "f" * 64
     content["provenance"]["chain"][0]["data_hash"] = "e" * 64
     (other / "bundle.json").write_bytes(canonical_json(content))
