@@ -50,6 +50,7 @@ def build_engine(
 ) -> Engine:
     """Return the engine `folder/<name of the ONNX>-<precision>.engine`, built unless it is there and fits.
 
+    folder: of this bundle alone, since engines are named after their ONNX file.
     precision: fp32, fp16 or int8. board: the bundle's entry, of which name, precisions (a list) and
     missing_precisions (the reason for each other) are read; None refuses nothing.
     calibration: frames for int8. workspace: bytes; by default a share of what is free.

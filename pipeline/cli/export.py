@@ -1,6 +1,7 @@
 """The verbs of export: a bundle, and what is asked of an ONNX file before one is made."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,7 +35,7 @@ export_app = typer.Typer(
     cls=_WithDefault,
     no_args_is_help=True,
     rich_markup_mode=None,
-    epilog="Example: skylight export experiments/facades.yaml",
+    epilog="Example: skylight export experiments/facades.yaml; all options: skylight export make --help",
     help="Make a bundle (skylight export EXPERIMENT), after checking that nothing changed on the way to it.",
 )
 app.add_typer(export_app, name="export")
@@ -74,6 +75,8 @@ def make(
     calibration: Annotated[
         int, typer.Option(min=0, max=500, metavar="N", help="Put N pictures of train in, for INT8 on the board.")
     ] = 0,
+    score_threshold: Annotated[float, typer.Option(min=0.001, max=0.999, help="That the drone flies with.")] = 0.25,
+    nms_threshold: Annotated[float, typer.Option(min=0.001, max=0.999, help="The same for NMS.")] = 0.45,
     key: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Private key that signs; by default your only one, if any.")
     ] = None,
@@ -95,12 +98,16 @@ def make(
             _refuse_for_experiment(
                 {"--weights": weights, "--data": data, "--size": size, "--resize": resize, "--name": name}
                 | {"--known-masks": known_masks, "--version": version, "--fp16": half, "--extra-size": extra_size}
-                | {"--calibration": calibration or None}
+                | {"--calibration": calibration or None, "--score-threshold": None if score_threshold == 0.25 else 1}
+                | {"--nms-threshold": None if nms_threshold == 0.45 else 1}
             )
             bundle = export_best(_experiment(subject), workspace, bars, key, board)
         else:
             wish = _wish(subject, weights, data, size, resize, known_masks)
-            about = _about(wish, board, name, version, half, extra_size, calibration)
+            about = _about(wish, board, name, version, half, extra_size)
+            about = replace(
+                about, calibration=calibration, score_threshold=score_threshold, nms_threshold=nms_threshold
+            )
             bundle = export_network(wish, about, workspace, bars, key)
     _print(bundle, as_json)
 
@@ -127,13 +134,7 @@ def _wish(
 
 
 def _about(
-    wish: "Wish",
-    board: str | None,
-    name: str | None,
-    version: str | None,
-    half: bool,
-    sizes: list[int] | None,
-    calibration: int,
+    wish: "Wish", board: str | None, name: str | None, version: str | None, half: bool, sizes: list[int] | None
 ) -> "BundleWish":
     from jetson.board import read_board
     from pipeline.export.bundle import BundleWish
@@ -144,7 +145,6 @@ def _about(
         board=read_board(board or "workstation"),
         precisions=("fp32", "fp16") if half else ("fp32",),
         sizes=tuple(sizes or ()),
-        calibration=calibration,
     )
 
 

@@ -1,15 +1,16 @@
 """A trained detector becomes a bundle. A script over the parts: export, ask the board, compare, write."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.bundle import MODEL, Bundle, write_bundle
+from deploy.bundle import MANIFEST, MODEL, Bundle, write_bundle
 from deploy.manifest import NAME, Model
 from jetson.board import Board
 from pipeline.errors import refuse
 from pipeline.experiment import ExportChoice
-from pipeline.export.calibration import calibration_files
+from pipeline.export.calibration import calibration_files, calibration_of
 from pipeline.export.gate import parity_of
 from pipeline.export.golden import golden_files
 from pipeline.export.keys import SigningKey
@@ -71,7 +72,9 @@ def export_bundle(
     Raises:
         UserError: the board does not take the model, or it departs from the trained one; nothing is left then.
     """
-    _require_possible(wish)
+    _require_possible(wish, source)
+    root = bundles / f"{wish.name}-{wish.version}"
+    _require_same_weights(root, source)
     models: dict[Model, bytes] = {}
     reports = []
     for detector in _at_sizes(source.detector, wish.sizes):
@@ -82,13 +85,14 @@ def export_bundle(
             if progress:
                 progress(size, done, total)
 
-        parity = parity_of(detector, exported, source.images, source.resize, report)
+        frames = _calibration(source, detector, wish)
+        parity = parity_of(detector, exported, source.images, source.resize, calibration_of(frames), report)
         reports.append({"input": size, **parity.as_dict()})
         for precision, one in exported.items():
             name = _file_name(detector.width, precision, is_default_size=not models or size == reports[0]["input"])
             models[Model(name, detector.width, detector.height, precision)] = one.model
     golden = golden_files(models, source.images, source.resize, wish.score_threshold, wish.nms_threshold)
-    frames = _calibration(source, wish)
+    frames = _calibration(source, source.detector, wish)
     manifest = {
         "name": wish.name,
         "version": wish.version,
@@ -105,11 +109,10 @@ def export_bundle(
         "parity": {"inputs": reports},
     }
     files = {model.file: content for model, content in models.items()}
-    root = bundles / f"{wish.name}-{wish.version}"
     return write_bundle(root, {**files, **golden, **frames}, manifest, key.sign if key else None)
 
 
-def _require_possible(wish: BundleWish) -> None:
+def _require_possible(wish: BundleWish, source: ExportSource) -> None:
     """Refuse, before anything is computed, what no bundle can hold or the board cannot run."""
     for what, text in (("name", wish.name), ("version", wish.version)):
         if not NAME.fullmatch(text):
@@ -119,14 +122,33 @@ def _require_possible(wish: BundleWish) -> None:
             raise refuse("size of the bundle", size, "give a multiple of 32")
     for precision in wish.precisions:
         wish.board.require_precision(precision)
+    if wish.sizes and source.detector.width != source.detector.height:
+        found = f"the network's input is {source.detector.width}x{source.detector.height}"
+        raise refuse("another size", found, "more sizes are for square inputs")
+    lowest, highest = wish.board.opset
+    if not any(lowest <= opset <= highest for opset in OPSETS):
+        allowed = f"export writes {', '.join(map(str, OPSETS))}"
+        raise refuse(wish.board.name, f"reads opset {lowest} to {highest}", allowed)
     if wish.calibration:
         wish.board.require_precision("int8")
+        if not source.train:
+            raise refuse("calibration", "the set has no train split", "leave it out, or give another set")
 
 
-def _calibration(source: ExportSource, wish: BundleWish) -> dict[str, bytes]:
+def _require_same_weights(root: Path, source: ExportSource) -> None:
+    """Refuse to replace a bundle of other weights: name and version say which it is, here and on the drones."""
+    try:
+        there = json.loads((root / MANIFEST).read_bytes())["provenance"]["weights_sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if there != source.provenance["weights_sha256"]:
+        found = f"is a bundle of other weights ({str(there)[:12]})"
+        raise refuse(root, found, "give another version (version: in the experiment, or --version), or remove it")
+
+
+def _calibration(source: ExportSource, detector: Detector, wish: BundleWish) -> dict[str, bytes]:
     if not wish.calibration:
         return {}
-    detector = source.detector
     return calibration_files(source.train, wish.calibration, detector.width, detector.height, source.resize)
 
 
@@ -137,8 +159,8 @@ def _at_sizes(detector: Detector, sizes: tuple[int, ...]) -> list[Detector]:
 
 def _exported(detector: Detector, wish: BundleWish) -> dict[str, Exported]:
     """By precision; the board must take the models, and the first one is asked about the most."""
-    _, highest = wish.board.opset
-    exported = export_onnx(detector, max(opset for opset in OPSETS if opset <= highest))
+    lowest, highest = wish.board.opset
+    exported = export_onnx(detector, max(opset for opset in OPSETS if lowest <= opset <= highest))
     found = {precision: exported if precision == "fp32" else exported.half() for precision in wish.precisions}
     for one in found.values():
         require_accepted(one.model, wish.board)

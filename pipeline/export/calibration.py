@@ -1,17 +1,19 @@
 """Chooses the frames that a board calibrates INT8 on: spread over the train split, at the network's size."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
 
+from deploy.calibrate import Calibration
 from deploy.calibration_frames import FOLDER
-from deploy.resize import resize_image
+from deploy.resize import resize_image, to_tensor
 from pipeline.curated import LabelledImage
 from pipeline.errors import refuse
 from pipeline.photos import read_rgb
 
-__all__ = ["calibration_files"]
+__all__ = ["calibration_files", "calibration_of"]
 
 
 def calibration_files(
@@ -31,3 +33,17 @@ def calibration_files(
         encoded = cv2.imencode(".png", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))[1]
         files[f"{FOLDER}/frame-{number:04d}.png"] = encoded.tobytes()
     return files
+
+
+def calibration_of(files: Mapping[str, bytes]) -> Calibration | None:
+    """The same frames for a builder on this machine; None where there are none."""
+    if not files:
+        return None
+    digest = hashlib.sha256(b"".join(files.values())).hexdigest()
+    return Calibration((_tensor(content) for content in files.values()), digest)
+
+
+def _tensor(content: bytes) -> np.ndarray:
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    assert image is not None
+    return to_tensor(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))

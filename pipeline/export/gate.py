@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deploy.calibrate import Calibration
+from deploy.cuda import Cuda
 from pipeline.errors import UserError
 from pipeline.export.onnx import Exported
 from pipeline.export.parity import Candidate, Parity, Progress, check_parity
@@ -23,11 +25,12 @@ def parity_of(
     exported: Mapping[str, Exported],
     images: Sequence["LabelledImage"],
     resize: str,
+    calibration: Calibration | None = None,
     progress: Progress | None = None,
 ) -> Parity:
     """Compare PyTorch on every picture with ONNX Runtime, OpenCV where it reads the network, and TensorRT on a GPU.
 
-    exported: by precision.
+    exported: by precision. calibration: for INT8, which TensorRT then builds too where it can.
 
     Raises:
         UserError: a limit is passed.
@@ -43,11 +46,26 @@ def parity_of(
         left_out.append("OpenCV: reads Darknet's networks only")
     size = (detector.width, detector.height)
     with tempfile.TemporaryDirectory() as folder:
-        for precision, one in exported.items():
-            try:
-                candidates.append(Candidate(TensorRtRunner(one, precision, Path(folder)), precision))
-            except UserError as error:
-                # The folder has another name each time, and the report is part of the bundle's bytes.
-                left_out.append(f"TensorRT {precision}: {error}".replace(f"{folder}/", ""))
+        engines, missing = _engines(exported, calibration, Path(folder))
         reference = TorchRunner(detector)
+        candidates, left_out = [*candidates, *engines], [*left_out, *missing]
         return check_parity(reference, candidates, images, size, resize, detector.classes, left_out, progress)
+
+
+def _engines(
+    exported: Mapping[str, Exported], calibration: Calibration | None, folder: Path
+) -> tuple[list[Candidate], list[str]]:
+    """An engine of each precision, built in `folder`; and those that cannot be, with the reason."""
+    try:
+        Cuda()
+    except UserError:
+        return [], ["TensorRT: no GPU here that CUDA can use"]
+    found, left_out = [], []
+    wanted = dict(exported) if calibration is None else {**exported, "int8": exported["fp32"]}
+    for precision, one in wanted.items():
+        try:
+            found.append(Candidate(TensorRtRunner(one, precision, folder, calibration), precision))
+        except UserError as error:
+            # The folder has another name each time, and the report is part of the bundle's bytes.
+            left_out.append(f"TensorRT {precision}: {error}".replace(f"{folder}/", ""))
+    return found, left_out

@@ -118,8 +118,12 @@ class Parity:
 
 @dataclass
 class _Tally:
-    """What is known of one candidate so far. worst: the image (1, 3, H, W) that departs farthest, and by how much."""
+    """What is known of one candidate so far.
 
+    worst: the image (1, 3, H, W) whose heads, scores or boxes come farthest over a limit, and how many times.
+    """
+
+    limits: Limits
     heads: float = 0.0
     score: float = 0.0
     box: float = 0.0
@@ -134,12 +138,13 @@ class _Tally:
         pairs = zip(truth.heads, other.heads, strict=True) if other.heads else ()
         heads = max((_relative(a, b) for a, b in pairs), default=0.0)
         score = _largest(truth.scores - other.scores)
-        self.heads, self.score = max(self.heads, heads), max(self.score, score)
-        self.box = max(self.box, _box_difference(truth, other, image.shape[2:]))
+        box = _box_difference(truth, other, image.shape[2:])
+        self.heads, self.score, self.box = max(self.heads, heads), max(self.score, score), max(self.box, box)
         self.unmatched += _unmatched(*found) + _unmatched(*reversed(found))
         self.detections.append(found[1])
-        if self.worst is None or score > self.worst[0]:
-            self.worst = (score, image)
+        times = max(heads / self.limits.heads, score / self.limits.score, box / self.limits.box)
+        if self.worst is None or times > self.worst[0]:
+            self.worst = (times, image)
 
 
 def check_parity(
@@ -157,7 +162,7 @@ def check_parity(
     Raises:
         UserError: a limit is passed; the message names it, and the first layer that departs.
     """
-    tallies = [_Tally() for _ in candidates]
+    tallies = [_Tally(LIMITS[candidate.precision]) for candidate in candidates]
     truths: list[Detections] = []
     for start in range(0, len(images), _PICTURES_AT_ONCE):
         data = load_images(images[start : start + _PICTURES_AT_ONCE], *size, resize)
@@ -175,7 +180,7 @@ def check_parity(
     comparisons = []
     for candidate, tally in zip(candidates, tallies, strict=True):
         found = _limits_of(tally, truths, per_class, average_precision(tally.detections, images, classes))
-        comparison = Comparison(candidate.runner.name, candidate.precision, found, LIMITS[candidate.precision])
+        comparison = Comparison(candidate.runner.name, candidate.precision, found, tally.limits)
         _require_kept(comparison, reference, candidate.runner, tally)
         comparisons.append(comparison)
     return Parity(reference.name, len(images), _mean(per_class), tuple(comparisons), tuple(left_out))

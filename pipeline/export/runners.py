@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from deploy.backends import OnnxRuntimeBackend
+from deploy.calibrate import Calibration
 from deploy.cuda import Cuda
 from deploy.engine import build_engine
 from deploy.tensorrt_backend import TensorRtBackend
@@ -115,11 +116,13 @@ class TensorRtRunner:
         UserError: no GPU or TensorRT here, or it builds no engine for this GPU.
     """
 
-    def __init__(self, exported: Exported, precision: str, folder: Path) -> None:
+    def __init__(self, exported: Exported, precision: str, folder: Path, calibration: Calibration | None) -> None:
         cuda = Cuda()
         path = folder / f"model-{precision}.onnx"
         path.write_bytes(exported.model)
-        self._backend = TensorRtBackend(build_engine(path, folder, precision, cuda=cuda), cuda=cuda)
+        self._backend = TensorRtBackend(
+            build_engine(path, folder, precision, calibration=calibration, cuda=cuda), cuda=cuda
+        )
         self.name = self._backend.name
 
     def run(self, image: np.ndarray, with_heads: bool = False) -> Outputs:

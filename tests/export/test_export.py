@@ -32,6 +32,8 @@ def test_bundle_says_where_it_comes_from(bundle, trained):
     results = [json.loads(path.read_text())["result"]["best_ap50"] for path in trial.parent.glob("*/trial.json")]
     assert found.provenance["best_ap50"] == max(results)
     (report,) = found.parity["inputs"]
+    assert report["ap50"] > 0.3
+    assert all(one["ap50"] <= 0.001 for one in report["comparisons"])
     assert {one["against"].split()[0] for one in report["comparisons"]} == {"onnxruntime", "OpenCV"}
     assert report["pictures"] == len(read_curated_set(trained / "squares").splits["val"])
 

@@ -130,6 +130,15 @@ def test_what_cannot_be_is_refused_and_nothing_is_written(
     assert not (tmp_path / "bundles").exists()
 
 
+def test_a_bundle_of_other_weights_is_not_replaced(for_orin: Path, trained: Path, skylight: Skylight) -> None:
+    other = trained / TRIAL.replace("first-f0", "first-f4")
+    before = (for_orin / "bundles/sq-0.2/bundle.json").read_bytes()
+    named = ("--board", "jetson-orin-nano", "--name", "sq", "--version")
+    assert_refused(skylight("export", other, *named, "0.2", "--root", for_orin), "of other weights", "--version")
+    assert (for_orin / "bundles/sq-0.2/bundle.json").read_bytes() == before
+    assert skylight("export", other, *named, "0.3", "--root", for_orin).returncode == 0
+
+
 def test_an_experiment_says_itself_what_is_exported(trained: Path, skylight: Skylight) -> None:
     done = skylight("export", trained / "experiment.yaml", "--size", 96, "--root", trained)
     assert_refused(done, "--size", "its key export")

@@ -19,7 +19,8 @@ TX2: dict[str, Any] = yaml.safe_load((JETSON / "boards/jetson-tx2.yaml").read_te
 
 
 def test_the_boards_that_are_shipped():
-    assert board_names() == ("jetson-nano", "jetson-orin-nano", "jetson-tx2", "jetson-xavier-nx", "workstation")
+    jetsons = ("jetson-nano", "jetson-orin-nano", "jetson-tx2", "jetson-xavier-nx")
+    assert board_names() == (*jetsons, "workstation", "workstation-rtx")
     for name in board_names():
         board = read_board(name)
         assert board.name == name
