@@ -5,7 +5,7 @@ goes wrong inside is kept in `failure` and raised when the call into TensorRT is
 """
 
 import re
-from typing import Any, Callable, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 # What is being done, steps done, and steps in all: 0 where nobody knows.
 Progress = Callable[[str, int, int], None]
@@ -46,18 +46,38 @@ class Listener:
 
 
 def make_logger(module: Any, listener: Listener, says_layers: bool) -> Any:
-    """A logger of TensorRT that tells `listener`. says_layers: whether log lines are the only progress there is."""
+    """The logger of this process, which from now on tells `listener`.
+
+    says_layers: whether log lines are the only progress there is. NVIDIA's library keeps the first logger that it is
+    given, also after Python has let go of it, and then crashes in the next build: there is one, and it stays.
+    """
+    logger = _LOGGERS.get(module.__name__)
+    if logger is None:
+        logger = _LOGGERS[module.__name__] = _logger(module)
+    logger.listener, logger.says_layers = listener, says_layers
+    return logger
+
+
+_LOGGERS: Dict[str, Any] = {}  # by the name of the library's module
+
+
+def _logger(module: Any) -> Any:
     severity = module.ILogger.Severity
 
     class _Logger(module.ILogger):
         def __init__(self) -> None:
             module.ILogger.__init__(self)
+            self.listener = None  # type: Optional[Listener]
+            self.says_layers = False
 
         def log(self, level: Any, message: str) -> None:
+            listener = self.listener
+            if listener is None:
+                return
             try:
                 if level in (severity.INTERNAL_ERROR, severity.ERROR):
                     listener.errors.append(" ".join(message.split()))
-                elif says_layers and level == severity.VERBOSE:
+                elif self.says_layers and level == severity.VERBOSE:
                     listener.timing(message)
             except BaseException as error:  # see the module
                 listener.failure = listener.failure or error

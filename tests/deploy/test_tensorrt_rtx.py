@@ -15,6 +15,7 @@ from deploy.cuda import Cuda
 from deploy.engine import build_engine
 from deploy.errors import UserError
 from deploy.tensorrt import TensorRt, load_tensorrt
+from deploy.tensorrt_log import Listener, make_logger
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="no TensorRT-RTX: it has wheels for Linux on x86-64 alone")
 
@@ -212,3 +213,12 @@ def test_decode_of_a_real_network_is_what_follows_the_last_convolutions(tiny, rt
     assert sum("Exp" in name or "Sigmoid" in name for name in chosen) >= 4
     assert not any("Exp" in name or "Sigmoid" in name for name in trunk)
     assert any("Resize" in name for name in trunk)
+
+
+def test_one_logger_outlives_every_build(rtx: TensorRt) -> None:
+    """NVIDIA's library keeps the first logger that it is given, and crashes where Python has let go of it."""
+    first, second = Listener(None), Listener(None)
+    logger = make_logger(rtx.module, first, says_layers=False)
+    assert make_logger(rtx.module, second, says_layers=False) is logger
+    logger.log(rtx.module.ILogger.Severity.ERROR, "something")
+    assert (first.errors, second.errors) == ([], ["something"])
