@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from deploy.bundle import Bundle
-from deploy.golden import GoldenReport, read_golden
+from deploy.golden import TOLERANCES, GoldenReport, read_golden
 from pipeline.export.compare import Change, as_exported
 from pipeline.report.parity import parity_text
 
@@ -27,9 +27,10 @@ def export_text(bundle: Bundle) -> str:
     golden = read_golden(bundle)
     count = sum(len(frame.expected[bundle.models[0].file].scores) for frame in golden.frames)
     tells = "" if golden.tells_red_from_blue else "; they would NOT notice if red and blue were swapped"
-    return f"golden frames: {len(golden.frames)} with {count} detections above {golden.score_threshold:g}{tells}\n" + (
-        f"signed by {signer}" if signer else unsigned
-    )
+    weak = [model.precision for model in bundle.models if golden.score_threshold <= TOLERANCES[model.precision].score]
+    little = f"; they prove nothing in {', '.join(dict.fromkeys(weak))}: no detection has to be found" if weak else ""
+    found = f"{len(golden.frames)} with {count} detections above {golden.score_threshold:g}{tells}{little}"
+    return f"golden frames: {found}\n" + (f"signed by {signer}" if signer else unsigned)
 
 
 def checked_text(bundle: Bundle, reports: Sequence[GoldenReport]) -> str:

@@ -15,6 +15,7 @@ from deploy.errors import UserError as DroneError
 from pipeline.curated import read_curated_set
 from pipeline.export.source import source_of_pair
 from pipeline.networks.families import architecture
+from pipeline.report.bundle import export_text
 from pipeline.train.dataset import load_images
 from pipeline.train.pairing import Wish, read_pair
 from pipeline.workspace import Workspace
@@ -50,6 +51,7 @@ def test_trial_is_exported_at_every_size_and_precision(for_orin: Path) -> None:
         asked = {(one["against"].split()[0], one["precision"]) for one in report["comparisons"]}
         assert asked >= {("onnxruntime", "fp32"), ("onnxruntime", "fp16"), ("OpenCV", "fp32")}
     printed = (for_orin / "printed.txt").read_text()
+    assert "prove nothing" not in printed
     assert "PyTorch" in printed
     assert "at 96x96" in printed
     half = onnx.load(found.root / "model.fp16.onnx")
@@ -105,6 +107,7 @@ def test_network_of_ultralytics_flies(trained: Path, skylight: Skylight, tmp_pat
     bundle = read_bundle(Path(json.loads(done.stdout)["bundle"]))
     assert bundle.name == "squares"
     assert bundle.anchors == ()
+    assert "they prove nothing in fp32" in export_text(bundle)  # random weights
     assert bundle.provenance["chain"][0]["name"] == "mine.safetensors"
     picture = next((trained / "squares/images/val").iterdir())
     flown = skylight("detect", "--bundle", bundle.root, "--source", picture, "--out", tmp_path / "out", "--quiet")
