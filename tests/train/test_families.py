@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from drawn import Skylight, assert_refused, write_experiment
+from drawn import Skylight, write_experiment
 from safetensors.torch import load_file
 
 from pipeline.darknet import DarknetNetwork, load_weights, read_cfg
@@ -57,8 +57,12 @@ def test_whole_yolov3_trains_from_its_cfg(tmp_path: Path, skylight: Skylight) ->
     assert load_weights(network, trial / "best.weights")[1] == network.spec.weighted_layers
 
 
-def test_a_bundle_of_another_family_is_refused_for_now(tmp_path: Path, skylight: Skylight) -> None:
+def test_a_trial_of_another_family_becomes_a_bundle(tmp_path: Path, skylight: Skylight) -> None:
     stages = [{"name": "first", "data": "squares", "iterations": 1}]
     file = write_experiment(tmp_path, network="yolo11n", stages=stages, export={"stage": "first", "name": "x"}, batch=2)
     assert skylight("train", file, "--root", tmp_path).returncode == 0
-    assert_refused(skylight("export", file, "--root", tmp_path), "yolo11n", "bundles are made of Darknet networks")
+    done = skylight("export", file, "--root", tmp_path, "--json")
+    assert done.returncode == 0, done.stderr
+    provenance = json.loads(done.stdout)["provenance"]
+    assert provenance["chain"][0]["network"] == "yolo11n"
+    assert [step["kind"] for step in provenance["chain"]] == ["trial", "random"]
