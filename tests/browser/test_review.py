@@ -23,7 +23,7 @@ from pipeline.curate.review import Candidate, load_review, open_review, review_a
 
 NAME = "drawn"
 CHROMIUM = Path("/usr/bin/chromium")
-PATIENCE = 60_000  # ms; two busy cores need a while for a page of several megabytes
+PATIENCE = 180_000  # ms; two busy cores need a while for a page of several megabytes
 WALL = Candidate(
     image_id="",
     path=Path(),
