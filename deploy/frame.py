@@ -1,6 +1,9 @@
-"""What passes through the loop: a frame, and the detections found in it. Knows nothing of where either comes from."""
+"""What passes through the loop: a frame, the detections found in it, tracks, and how old all of that is.
 
-from typing import NamedTuple, Optional
+Knows nothing of where any of it comes from, nor of who is told.
+"""
+
+from typing import Dict, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -31,3 +34,49 @@ class Detections(NamedTuple):
     boxes: np.ndarray
     scores: np.ndarray
     classes: np.ndarray
+
+
+class Track(NamedTuple):
+    """One object, followed over frames.
+
+    number: stays the same for as long as the object is followed, from 1, never given twice in a run.
+    box: (x1, y1, x2, y2), pixels of the source image, smoothed. velocity: (x, y) of its centre, pixels per second.
+    score: of the newest detection, 0 to 1. class_index: of that detection.
+    hits: frames in which it was detected. bridged: seconds since the newest detection; 0 where this frame has one.
+    """
+
+    number: int
+    box: Tuple[float, float, float, float]
+    velocity: Tuple[float, float]
+    score: float
+    class_index: int
+    hits: int
+    bridged: float
+
+    @property
+    def is_bridging(self) -> bool:
+        """Whether its place is foretold and not seen in this frame."""
+        return self.bridged > 0
+
+
+class Observation(NamedTuple):
+    """What one frame told, handed to everybody who is told.
+
+    age: seconds from the frame's capture to now, when it is published. limit: seconds, older is not current.
+    dropped: frames of the source that were never run, since the start. network: (width, height) that ran, pixels.
+    milliseconds: that each stage took.
+    """
+
+    frame: Frame
+    detections: Detections
+    tracks: Tuple[Track, ...]
+    age: float
+    limit: float
+    dropped: int
+    network: Tuple[int, int]
+    milliseconds: Dict[str, float]
+
+    @property
+    def is_current(self) -> bool:
+        """Whether it may be told as what is there now."""
+        return self.age <= self.limit
