@@ -1,0 +1,177 @@
+"""What the doctor's checks have in common: what a check says, the machine it looks at, and how it looks.
+
+The machine is a tree of files, tools on a path and a Python, each of which may be a stand-in. Knows no check.
+"""
+
+import os
+import shutil
+import signal
+import stat
+import subprocess
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+
+from deploy.bundle import Bundle
+
+OK, WARNING, PROBLEM = "ok", "warning", "problem"
+LEVELS = (OK, WARNING, PROBLEM)
+
+_TOOL_SECONDS = 10
+_PYTHON_SECONDS = 60
+
+
+class Check(NamedTuple):
+    """name: of what was looked at. level: one of LEVELS. value: what was found. remedy: what to do, "" where ok."""
+
+    name: str
+    level: str
+    value: str
+    remedy: str = ""
+
+
+class Machine(NamedTuple):
+    """What is looked at.
+
+    root: of the file system. settings, store: the drone's own paths. trusted: folder of keys, None for the usual one.
+    bundle: that flies next, None with the reason in bundle_problem. python, environment: of the drone's programs.
+    user: who runs them. architecture: "aarch64". now: seconds since 1970. sections: of the settings file, by name.
+    """
+
+    root: Path
+    settings: Path
+    store: Path
+    trusted: Optional[Path]
+    bundle: Optional[Bundle]
+    bundle_problem: str
+    python: str
+    environment: Dict[str, str]
+    user: str
+    architecture: str
+    now: float
+    sections: Optional[Dict[str, Any]] = None
+
+    def path(self, absolute: str) -> Path:
+        """Where an absolute path lies below the root."""
+        return self.root / absolute.lstrip("/")
+
+    def read(self, absolute: str) -> Optional[str]:
+        """The text of a file without blanks around it, None where it cannot be read."""
+        try:
+            return self.path(absolute).read_text(encoding="utf-8", errors="replace").strip()
+        except OSError:
+            return None
+
+    def glob(self, pattern: str) -> List[Path]:
+        """Files whose absolute path fits."""
+        return sorted(self.root.glob(pattern.lstrip("/")))
+
+    @property
+    def is_jetson(self) -> bool:
+        """Whether Jetson Linux runs here."""
+        return self.read("/etc/nv_tegra_release") is not None
+
+    @property
+    def board(self) -> Dict[str, Any]:
+        """What the bundle says of its board; empty without a bundle."""
+        return self.bundle.board if self.bundle is not None else {}
+
+    def wanted(self, library: str) -> str:
+        """The version that the board's file names, "" if it names none."""
+        return str(self.board.get("versions", {}).get(library, ""))
+
+
+class Outcome(NamedTuple):
+    """How a child ended. status: exit status, or minus the signal; None if it did not start or took too long."""
+
+    status: Optional[int]
+    output: str
+    error: str
+
+    @property
+    def ending(self) -> str:
+        """Why it failed, one line."""
+        if self.status is None:
+            return self.error
+        if self.status < 0:
+            return "dies by " + signal.Signals(-self.status).name
+        lines = self.error.strip().splitlines()
+        return lines[-1][:160] if lines else "exit status {}".format(self.status)
+
+
+def run_python(machine: Machine, code: str) -> Outcome:
+    """Run code in a Python of its own, where a crash stays."""
+    return _run([machine.python, "-c", code], machine.environment, _PYTHON_SECONDS)
+
+
+def run_tool(machine: Machine, *command: str) -> Optional[str]:
+    """What a tool prints, None where it is missing or fails."""
+    program = shutil.which(command[0], path=machine.environment.get("PATH", os.defpath))
+    if program is None:
+        return None
+    outcome = _run([program] + list(command[1:]), dict(machine.environment, LC_ALL="C"), _TOOL_SECONDS)
+    return outcome.output if outcome.status == 0 else None
+
+
+def may_open(machine: Machine, path: Path) -> bool:
+    """Whether `machine.user` may read and write a device, by its owner, group and mode."""
+    about = path.stat()
+    number, groups = _user(machine)
+    if number == 0:
+        return True
+    if about.st_uid == number:
+        return about.st_mode & (stat.S_IRUSR | stat.S_IWUSR) == stat.S_IRUSR | stat.S_IWUSR
+    if about.st_gid in groups:
+        return about.st_mode & (stat.S_IRGRP | stat.S_IWGRP) == stat.S_IRGRP | stat.S_IWGRP
+    return about.st_mode & (stat.S_IROTH | stat.S_IWOTH) == stat.S_IROTH | stat.S_IWOTH
+
+
+def group_of(machine: Machine, path: Path) -> str:
+    """The name of the group of a device."""
+    number = path.stat().st_gid
+    for name, group, _ in _groups(machine):
+        if group == number:
+            return name
+    return str(number)
+
+
+def has_user(machine: Machine, name: str) -> bool:
+    """Whether there is a user of that name."""
+    return any(line.split(":")[0] == name for line in (machine.read("/etc/passwd") or "").splitlines())
+
+
+def _user(machine: Machine) -> Tuple[int, Set[int]]:
+    """Number and groups of the user; -1 for one who is not there."""
+    number = -1
+    groups: Set[int] = set()
+    for line in (machine.read("/etc/passwd") or "").splitlines():
+        fields = line.split(":")
+        if fields[0] == machine.user and len(fields) > 3:
+            number = int(fields[2])
+            groups.add(int(fields[3]))
+    groups |= {group for _, group, members in _groups(machine) if machine.user in members}
+    return number, groups
+
+
+def _groups(machine: Machine) -> List[Tuple[str, int, List[str]]]:
+    rows = [line.split(":") for line in (machine.read("/etc/group") or "").splitlines()]
+    return [(row[0], int(row[2]), row[3].split(",")) for row in rows if len(row) > 3 and row[2].isdecimal()]
+
+
+def _run(command: Sequence[str], environment: Dict[str, str], seconds: int) -> Outcome:
+    try:
+        done = subprocess.run(
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            timeout=seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return Outcome(None, "", "does not end within {} s".format(seconds))
+    except OSError as error:
+        return Outcome(None, "", error.strerror or str(error))
+    return Outcome(
+        done.returncode, done.stdout.decode("utf-8", errors="replace"), done.stderr.decode("utf-8", errors="replace")
+    )
