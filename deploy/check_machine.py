@@ -95,7 +95,11 @@ def _check_device(machine: Machine, name: str, device: Path) -> Check:
         return Check(name, OK, shown)
     group = group_of(machine, device)
     value = "{}: {} may not open it".format(shown, machine.user)
-    return Check(name, PROBLEM, value, "sudo usermod -aG {} {}".format(group, machine.user))
+    if group is not None:
+        return Check(name, PROBLEM, value, "sudo usermod -aG {} {}".format(group, machine.user))
+    usual = "dialout" if "tty" in device.name else "video"
+    rule = 'KERNEL=="{}", GROUP="{}", MODE="0660"'.format(device.name, usual)
+    return Check(name, PROBLEM, value, "write {} into /etc/udev/rules.d/99-skylight.rules, and restart".format(rule))
 
 
 def _check_named(machine: Machine, port: str) -> Check:

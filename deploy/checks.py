@@ -125,13 +125,12 @@ def may_open(machine: Machine, path: Path) -> bool:
     return about.st_mode & (stat.S_IROTH | stat.S_IWOTH) == stat.S_IROTH | stat.S_IWOTH
 
 
-def group_of(machine: Machine, path: Path) -> str:
-    """The name of the group of a device."""
-    number = path.stat().st_gid
-    for name, group, _ in _groups(machine):
-        if group == number:
-            return name
-    return str(number)
+def group_of(machine: Machine, path: Path) -> Optional[str]:
+    """The group that a user joins to open a device; None where that would not help, or give away more than it."""
+    about = path.stat()
+    is_open_to_group = about.st_mode & (stat.S_IRGRP | stat.S_IWGRP) == stat.S_IRGRP | stat.S_IWGRP
+    names = [name for name, group, _ in _groups(machine) if group == about.st_gid]
+    return names[0] if names and is_open_to_group and about.st_gid != 0 else None
 
 
 def has_user(machine: Machine, name: str) -> bool:

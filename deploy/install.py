@@ -23,6 +23,8 @@ from deploy.store import (
     PART,
     STORE,
     Notes,
+    check,
+    discard,
     folder_name,
     linked,
     lock_notes,
@@ -66,11 +68,10 @@ def install(
     with lock_store(store):
         folder = folder_name(bundle)
         _clear(store, folder)
-        is_new = not (store / folder / MANIFEST).is_file()
+        is_new = check(store, folder, trusted) is not None
         if is_new:
             _bring(bundle, store, folder, trusted, trial)
         else:
-            read_bundle(store / folder, trusted)
             trial(store / folder)
         with lock_notes(store):
             before = linked(store, CURRENT)
@@ -93,6 +94,8 @@ def _bring(
         _copy(bundle, part)
         read_bundle(part, trusted)
         trial(part)
+        if (store / folder).exists():  # it was damaged, or it would not be brought
+            discard(store, folder)
         rename_durably(part, store / folder)
     except OSError as error:
         remove_tree(part)

@@ -134,17 +134,22 @@ def prune(store: Path, keep: int) -> List[str]:
     bundles = list_bundles(store)
     gone = [one.folder for one in bundles[keep:] if not one.is_current and not one.is_previous]
     for folder in gone:
-        away = store / ".{}{}".format(folder, _GONE)
-        rename_durably(store / folder, away)
-        remove_tree(away)
-    if gone:
-        sync_folder(store)
+        discard(store, folder)
     notes = read_notes(store)
     there = _folders(store, notes)
     failed = {folder: reason for folder, reason in notes.failed.items() if folder in there}
     if notes.order != tuple(there) or notes.failed != failed:
         write_notes(store, notes._replace(order=tuple(there), failed=failed))
     return gone
+
+
+def discard(store: Path, folder: str) -> None:
+    """Delete a bundle; half deleted it has another name already."""
+    away = store / ".{}{}".format(folder, _GONE)
+    remove_tree(away)
+    rename_durably(store / folder, away)
+    remove_tree(away)
+    sync_folder(store)
 
 
 def read_notes(store: Path) -> Notes:

@@ -89,6 +89,8 @@ def _cut_everywhere(root: Path, action: str, mode: str) -> None:
             assert choose_bundle(store, keys, 3, quiet) == store / again.folder
             left = sorted(path.name for path in store.iterdir() if path.name.endswith((".part", ".gone")))
             assert not left, left
+            for folder in (path for path in store.iterdir() if path.is_dir()):
+                read_bundle(folder, keys)
         except (UserError, AssertionError, OSError) as error:
             raise SystemExit(f"{action}, {mode}, cut before change {count}: {error!r}") from error
         flown.add(chosen.name)

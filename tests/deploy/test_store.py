@@ -284,6 +284,17 @@ def test_damaged_bundle_is_passed_over(made, put, store):
     assert linked(store, CURRENT) == first
 
 
+def test_damaged_bundle_is_mended_by_installing_it_again(made, put, store):
+    folder = put("1")
+    (store / folder / "model.onnx").unlink()
+    assert put("1") == folder
+    assert _choose(store, made) == folder
+    (store / folder / "bundle.json").unlink()
+    assert put("1") == folder
+    assert _choose(store, made) == folder
+    assert not list(store.glob(".*.gone"))
+
+
 @pytest.mark.parametrize("damage", ["gone", "dangling", "outside"])
 def test_link_that_points_nowhere_is_set_right(made, put, store, damage):
     put("1")
