@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import pytest
 from colour_model import SIZE, square, write_colour_bundle
-from signed_bundle import make_key, write_signed
+from signed_bundle import edit, make_key, write_signed
 
 from deploy.cli import main
 
@@ -138,3 +138,43 @@ def test_old_python_builds_and_runs_an_engine(old, tmp_path):
     done = _run(old / "python", "-c", _ENGINE % (SIZE, SIZE), ROOT / "tests" / "deploy", model, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "(3, 6) (16, 4) (16, 2) 0.25 0.25\n"
+
+
+_LIFE = """
+import argparse, sys
+from pathlib import Path
+from deploy import doctor, install, list_bundles, roll_back
+from deploy.settings import read_settings, settings_text
+from deploy.start import LifeSettings, Proving, choose_bundle
+from deploy.systemd import Watchdog
+def run(command, *texts):
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    return command.run(parser.parse_args(list(texts)))
+options = ["--store", "store", "--trusted", sys.argv[1]]
+for bundle in sys.argv[2:]:
+    assert run(install, bundle, *options) == 0
+proving = Proving(choose_bundle(Path("store")), lasting=1.0)
+for part in (proving, Watchdog()):
+    part.idle(0.0)
+    part.idle(2.0)
+    part.close()
+assert run(roll_back, *options) == 0
+assert run(list_bundles, *options) == 0
+Path("a.ini").write_text(settings_text({"life": LifeSettings}) + "failed_starts = 5")
+assert read_settings(Path("a.ini"), {"life": LifeSettings})["life"].failed_starts == 5
+assert run(doctor, "--store", "store") in (0, 1)
+"""
+
+
+def test_old_python_installs_starts_and_diagnoses(old, tmp_path):
+    key = make_key(tmp_path / "keys", "maker")
+    first = write_signed(tmp_path / "colours-1", key).root
+    second = shutil.copytree(first, tmp_path / "colours-2")
+    edit(second, key, version="2")
+    done = _run(old / "python", "-c", _LIFE, tmp_path / "keys", first, second, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "colours-1-" in str((tmp_path / "store" / "current").readlink())
+    assert "FAILED: taken back by hand; verifies" in done.stdout
+    assert "numpy                  1.19.4" in done.stdout
+    assert "could not be looked at" not in done.stdout

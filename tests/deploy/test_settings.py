@@ -2,7 +2,7 @@
 
 import configparser
 from pathlib import Path
-from typing import NamedTuple, Optional, Tuple, get_type_hints  # noqa: UP035  # the types that deploy/ uses
+from typing import Any, NamedTuple, Optional, Tuple, get_type_hints  # noqa: UP035  # the types that deploy/ uses
 
 import pytest
 from hypothesis import given
@@ -20,7 +20,7 @@ class CameraSettings(NamedTuple):
 
     name: str = "csi"
     rate: float = 30.0
-    count: int = 2
+    buffers: int = 2
     is_flipped: bool = False
     limit: Optional[int] = None  # noqa: UP045
     gain: Optional[float] = 1.5  # noqa: UP045
@@ -37,7 +37,7 @@ class LinkSettings(NamedTuple):
     port: str = ""
 
 
-SECTIONS = {"camera": CameraSettings, "link": LinkSettings}
+SECTIONS: dict[str, Any] = {"camera": CameraSettings, "link": LinkSettings}
 
 # What an INI file can hold in one line: no comment, no line end, no blanks at its ends.
 _WORDS = st.text(st.characters(categories=["L", "N"], include_characters="/:._-= %$!"), max_size=30).map(str.strip)
@@ -63,7 +63,7 @@ def _line(value: object) -> str:
         CameraSettings,
         name=_TEXTS,
         rate=st.floats(1e-6, 1e6),
-        count=st.integers(-(10**12), 10**12),
+        buffers=st.integers(-(10**12), 10**12),
         is_flipped=st.booleans(),
         limit=st.none() | st.integers(-(10**9), 10**9),
         gain=st.none() | st.floats(allow_nan=False, allow_infinity=False),
@@ -112,14 +112,14 @@ def test_comments_empty_lines_and_blanks_do_not_matter(tmp_path):
     ("text", "message"),
     [
         ("[cameras]\nrate = 3\n", "{path}: [cameras]: unknown section; allowed: camera, link"),
-        ("[camera]\nrates = 3\n", "{path}: [camera] rates: unknown key; allowed: name, rate, count, is_flipped"),
+        ("[camera]\nrates = 3\n", "{path}: [camera] rates: unknown key; allowed: name, rate, buffers, is_flipped"),
         ("[camera]\nRate = 3\n", "{path}: [camera] Rate: unknown key; allowed: name, rate"),
         ("[camera]\nrate = fast\n", "{path}: [camera] rate=fast: cannot be taken; write a number"),
         ("[camera]\nrate = nan\n", "{path}: [camera] rate=nan: cannot be taken; write a finite number"),
         ("[camera]\nrate = -inf\n", "{path}: [camera] rate=-inf: cannot be taken; write a finite number"),
         ("[camera]\nrate = none\n", "{path}: [camera] rate=none: cannot be taken; write a number"),
         ("[camera]\nrate = 0\n", "{path}: [camera] rate=0: is out of range; give more than 0"),
-        ("[camera]\ncount = 2.5\n", "{path}: [camera] count=2.5: cannot be taken; write a whole number"),
+        ("[camera]\nbuffers = 2.5\n", "{path}: [camera] buffers=2.5: cannot be taken; write a whole number"),
         ("[camera]\nlimit = x\n", "{path}: [camera] limit=x: cannot be taken; write a whole number"),
         ("[camera]\nis_flipped = maybe\n", "{path}: [camera] is_flipped=maybe: cannot be taken; write yes or no"),
         ("[DEFAULT]\nrate = 3\n", "{path}: [DEFAULT]: unknown section; put each key into its own section"),

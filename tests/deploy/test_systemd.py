@@ -70,7 +70,7 @@ def test_ready_comes_first_then_pets_and_the_end_is_said(systemd):
     process = _start(address, 60, "ends")
     first = _received(receiver)
     assert {"READY=1", "WATCHDOG=1"} <= first
-    later = []
+    later: list[set[str]] = []
     while "STOPPING=1" not in (later[-1] if later else ()):
         later.append(_received(receiver))
     assert process.wait(timeout=20) == 0
