@@ -5,24 +5,33 @@ can: a stand-in for a camera, with real decoding and a real reader thread.
 """
 
 import json
+import threading
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from scripted_camera import Scripted, picture, take
 
-from deploy.sources import LiveSource, open_source
+from deploy.sources import EndOfSource, LiveSource, SourceSettings, open_source
+from deploy.sources.capture import OpenCvCapture
 
 
 @pytest.fixture(scope="module")
-def stream(tmp_path_factory: pytest.TempPathFactory) -> str:
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """100 frames whose brightness is their number."""
     path = tmp_path_factory.mktemp("stream") / "numbers.mp4"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 25, (640, 480))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 100, (640, 480))
     for number in range(100):
         writer.write(np.full((480, 640, 3), 2 * number + 20, np.uint8))
     writer.release()
-    return path.as_uri()
+    return path
+
+
+@pytest.fixture
+def stream(video: Path) -> str:
+    return video.as_uri()
 
 
 def test_slow_reader_gets_the_newest_frames(stream):
@@ -57,3 +66,81 @@ def test_live_run_reports_what_was_dropped(stream, tmp_path, skylight, bundle):
     rows = [json.loads(line) for line in (out / "detections.jsonl").read_text().splitlines()[1:]]
     assert len(rows) == summary["frames"]
     assert all(row["age_ms"] >= 0 for row in rows)
+
+
+def test_video_at_its_own_pace_is_a_live_source(video):
+    begin = time.monotonic()
+    with open_source(str(video), SourceSettings(pace="real")) as source:
+        assert (source.kind, source.length, source.fps) == ("live", 100, 100)
+        frames = [take(source)]
+        time.sleep(0.2)
+        frames += list(source)
+    assert time.monotonic() - begin >= 0.98  # the last of 100 frames is due then
+    numbers = [frame.number for frame in frames]
+    assert numbers[0] == 0
+    assert numbers[1] > 5
+    assert numbers[-1] == 99
+    for frame in frames:
+        assert frame.source_time is not None
+        assert frame.captured - frames[0].captured >= frame.source_time - 1e-3
+        assert frame.source_time == pytest.approx(frame.number / 100)
+
+
+def test_nothing_comes_in_the_time_given_and_then_the_end():
+    gate = threading.Event()
+
+    def one_then_wait(number: int) -> object:
+        if number:
+            gate.wait()
+        return None if number else picture(1)
+
+    source = LiveSource("camera", lambda: Scripted(one_then_wait), SourceSettings(), is_endless=False)
+    assert take(source).number == 0
+    assert source.newest(0.01) is None
+    gate.set()
+    with pytest.raises(EndOfSource):
+        source.newest(5)
+    source.close()
+
+
+def test_file_gives_its_next_frame_whatever_the_timeout(video, tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), picture(3))
+    for spec, count in ((str(video), 100), (str(tmp_path), 1)):
+        with open_source(spec) as source:
+            numbers = [take(source, 0).number for _ in range(count)]
+            assert numbers == list(range(count))
+            with pytest.raises(EndOfSource):
+                source.newest(1)
+
+
+class _Stamps:
+    """What OpenCV's V4L2 says of one frame. times: of its buffers, seconds."""
+
+    def __init__(self, times: list[float]) -> None:
+        self._times, self._number = times, -1
+
+    def grab(self) -> bool:
+        self._number += 1
+        return True
+
+    def get(self, name: int) -> float:
+        return self._times[self._number] * 1000 if name == cv2.CAP_PROP_POS_MSEC else 30.0
+
+    def retrieve(self) -> tuple[bool, np.ndarray]:
+        return True, picture(self._number)
+
+
+@pytest.mark.parametrize(
+    ("stamps", "captured"),
+    [
+        ([999.98, 999.99], [999.98, 999.99]),
+        ([0, 0], [1000, 1000]),  # a driver that stamps nothing
+        ([998.9, 1000.01], [1000, 1000]),  # too old; in the future
+        ([999.98, 999.98], [999.98, 1000]),  # a stamp that stands still
+        ([1.7e9, 1.7e9 + 0.03], [1000, 1000]),  # wall time
+    ],
+)
+def test_stamp_of_a_buffer_is_used_where_it_is_sane(stamps, captured):
+    capture = OpenCvCapture(_Stamps(stamps), is_stamped=True, clock=lambda: 1000.0)
+    readings = [capture.read() for _ in stamps]
+    assert [reading.captured for reading in readings if reading] == pytest.approx(captured)

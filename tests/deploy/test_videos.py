@@ -16,7 +16,7 @@ from deploy.backends import OnnxRuntimeBackend
 from deploy.containers import missing_bytes
 from deploy.errors import UserError
 from deploy.loop import run
-from deploy.sources import LiveSource, open_source
+from deploy.sources import open_source
 
 FRAMES = 30
 
@@ -145,21 +145,16 @@ def test_video_starts_anew_when_opened_again(tmp_path):
     assert found[0] == found[1] == FRAMES
 
 
-def test_camera_that_stops_is_an_error_and_a_stream_that_stops_is_not(tmp_path):
-    file = str(_write(tmp_path / "x.mp4", frames=5))
-    with LiveSource("stream", file, is_endless=False) as stream:
+def test_stream_that_stops_is_at_its_end(tmp_path):
+    file = _write(tmp_path / "x.mp4", frames=5)
+    with open_source(file.as_uri()) as stream:
         assert list(stream)
-    with (
-        LiveSource("0", file, is_endless=True) as camera,
-        pytest.raises(UserError, match="0: the camera gives no more"),
-    ):
-        list(camera)
 
 
 def test_live_source_left_early_stops_its_reader(tmp_path):
-    file = str(_write(tmp_path / "x.mp4", frames=600))
+    file = _write(tmp_path / "x.mp4", frames=600)
     before = threading.active_count()
-    with LiveSource("stream", file, is_endless=False) as stream:
+    with open_source(file.as_uri()) as stream:
         next(iter(stream))
         assert threading.active_count() == before + 1
         begin = time.monotonic()
