@@ -8,7 +8,7 @@ import ctypes
 import importlib.util
 import re
 from pathlib import Path
-from typing import Any, Iterator, List, NamedTuple, Optional
+from typing import Any, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -18,17 +18,20 @@ _NAMES = ("libcudart.so", "libcudart.so.13", "libcudart.so.12", "libcudart.so.11
 # enum cudaDeviceAttr and cudaMemcpyKind in driver_types.h.
 _MAJOR, _MINOR, _INTEGRATED = 75, 76, 18
 _TO_DEVICE, _TO_HOST = 1, 2
+_MAPPED = 2  # cudaHostAllocMapped in driver_types.h
 
 
 class Device(NamedTuple):
     """A GPU. compute_capability: such as "6.2".
 
     free_bytes: memory that may be taken now; that of the whole machine where the GPU shares it. None: not asked.
+    shares_memory: whether it works on the memory of the CPU, as on a Jetson.
     """
 
     name: str
     compute_capability: str
     free_bytes: Optional[int]
+    shares_memory: bool = False
 
 
 class Cuda:
@@ -51,7 +54,7 @@ class Cuda:
         capability = "{}.{}".format(self._attribute(_MAJOR), self._attribute(_MINOR))
         name = properties.raw[:256].split(b"\0")[0].decode("ascii", "replace")
         if self._attribute(_INTEGRATED):
-            return Device(name, capability, available_memory(meminfo))
+            return Device(name, capability, available_memory(meminfo), shares_memory=True)
         free, total = ctypes.c_size_t(), ctypes.c_size_t()
         self._call("cudaMemGetInfo", ctypes.byref(free), ctypes.byref(total))
         return Device(name, capability, free.value)
@@ -69,10 +72,19 @@ class Cuda:
     def pinned(self, shape: Any) -> np.ndarray:
         """A float32 array of pinned host memory, which the GPU copies without a detour; `unpin` gives it back."""
         pointer = ctypes.c_void_p()
-        size = int(np.prod(shape)) * 4
-        self._call("cudaMallocHost", ctypes.byref(pointer), ctypes.c_size_t(size))
-        memory = (ctypes.c_char * size).from_address(pointer.value or 0)
-        return np.frombuffer(memoryview(memory), np.float32).reshape(shape)
+        self._call("cudaMallocHost", ctypes.byref(pointer), ctypes.c_size_t(_size(shape)))
+        return _array(pointer, shape)
+
+    def mapped(self, shape: Any) -> Tuple[np.ndarray, int]:
+        """A float32 array of pinned host memory, and its address for the GPU, which works on it without a copy.
+
+        For a GPU that shares the memory (CUDA for Tegra, "Memory Selection": pinned for small buffers); elsewhere every
+        access goes over the bus. `unpin` gives it back.
+        """
+        pointer, device = ctypes.c_void_p(), ctypes.c_void_p()
+        self._call("cudaHostAlloc", ctypes.byref(pointer), ctypes.c_size_t(_size(shape)), ctypes.c_uint(_MAPPED))
+        self._call("cudaHostGetDevicePointer", ctypes.byref(device), pointer, ctypes.c_uint(0))
+        return _array(pointer, shape), device.value or 0
 
     def unpin(self, array: np.ndarray) -> None:
         """Give pinned memory back; `array` is used no more."""
@@ -124,6 +136,16 @@ def available_memory(meminfo: Path = Path("/proc/meminfo")) -> Optional[int]:
     except OSError:
         return None
     return int(found.group(1)) * 1024 if found else None
+
+
+def _size(shape: Any) -> int:
+    """Bytes of a float32 array."""
+    return int(np.prod(shape)) * 4
+
+
+def _array(pointer: ctypes.c_void_p, shape: Any) -> np.ndarray:
+    memory = (ctypes.c_char * _size(shape)).from_address(pointer.value or 0)
+    return np.frombuffer(memoryview(memory), np.float32).reshape(shape)
 
 
 def _load() -> Any:

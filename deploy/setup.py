@@ -8,7 +8,7 @@ setup(
     description="Runs a Skylight bundle on a camera or a video",
     license="Apache-2.0",
     python_requires=">=3.6",
-    packages=["deploy", "deploy.sources"],
+    packages=["deploy", "deploy.backends", "deploy.sources"],
     package_dir={"deploy": "."},
     # On a Jetson, numpy and OpenCV come from its own system packages; elsewhere install skylight-drone[cpu].
     # Where trusted keys are set up, signatures are checked by PyNaCl, of which 1.5.0 is the last for Python 3.6.

@@ -1,6 +1,7 @@
 """What runs the network on a GPU: a TensorRT engine, through bindings by number until 8.4, by tensor name from 8.5.
 
-The contract is that of `OnnxRuntimeBackend`. Knows nothing of pictures, nor of how the engine came to be.
+On a GPU that shares the CPU's memory it works on mapped host memory and copies nothing; elsewhere it copies from and
+to pinned memory. Knows nothing of pictures, nor of how the engine came to be.
 """
 
 import hashlib
@@ -8,7 +9,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
-from deploy.backends import check_contract
+from deploy.backends.contract import Backend, check_contract
 from deploy.cuda import Cuda
 from deploy.engine import Engine
 from deploy.errors import refuse
@@ -20,14 +21,13 @@ Shapes = Dict[str, List[int]]
 Interface = Tuple[List[str], Shapes, Shapes, List[str]]
 
 
-class TensorRtBackend:
-    """An engine on the first GPU, with its own stream and pinned host memory.
-
-    name: for the log. precision: that the engine was built for, by which golden frames are judged. width, height: of
-    the input, pixels. classes: number of score columns.
+class TensorRtBackend(Backend):
+    """An engine on the first GPU, with its own stream and memory. precision: that the engine was built for.
 
     Raises UserError: the file is not the one that was built, TensorRT does not load it, or it breaks the contract.
     """
+
+    kind = "tensorrt"
 
     def __init__(self, engine: Engine, library: Optional[TensorRt] = None, cuda: Optional[Cuda] = None) -> None:
         library = library or load_tensorrt(engine.key.library)
@@ -41,45 +41,59 @@ class TensorRtBackend:
         self._context = self._engine.create_execution_context()
         if self._context is None:
             raise refuse(engine.path, "the GPU has no memory left to run it", "stop other programs")
-        self._stream = self._cuda.stream()
-        shapes = {name: dict(inputs, **outputs)[name] for name in names}
-        self._host = {name: self._cuda.pinned(shape) for name, shape in shapes.items()}
-        self._device = {name: self._cuda.allocate(array.nbytes) for name, array in self._host.items()}
+        self._is_shared = self._cuda.device().shares_memory
+        self._host: Dict[str, np.ndarray] = {}
+        self._addresses: Dict[str, int] = {}  # for the GPU
+        self._stream: Optional[int] = self._cuda.stream()
+        try:
+            for name in names:  # in the engine's order
+                self._allocate(name, dict(inputs, **outputs)[name])
+        except BaseException:
+            self.close()
+            raise
         self._run = self._run_tensors if names_tensors else self._run_bindings
-        self._bindings = [self._device[name] for name in shapes]  # in the engine's order
         if names_tensors:
-            for name, pointer in self._device.items():
-                self._context.set_tensor_address(name, pointer)
+            for name, address in self._addresses.items():
+                self._context.set_tensor_address(name, address)
+
+    def _allocate(self, name: str, shape: List[int]) -> None:
+        if self._is_shared:
+            self._host[name], self._addresses[name] = self._cuda.mapped(shape)
+        else:
+            self._host[name] = self._cuda.pinned(shape)
+            self._addresses[name] = self._cuda.allocate(self._host[name].nbytes)
 
     def infer(self, tensor: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-        """Run (1, 3, H, W) float32, RGB, 0 to 1.
-
-        Returns boxes (M, 4) float32, xyxy in pixels of the input, and scores (M, classes) float32, 0 to 1.
-        """
+        """See Backend."""
+        stream = self._stream or 0
         np.copyto(self._host["images"], tensor)
-        self._cuda.to_device(self._device["images"], self._host["images"], self._stream)
+        if not self._is_shared:
+            self._cuda.to_device(self._addresses["images"], self._host["images"], stream)
         if not self._run():
             raise refuse("TensorRT", "the engine did not run", "check the GPU's memory and its driver")
-        for name in ("boxes", "scores"):
-            self._cuda.to_host(self._host[name], self._device[name], self._stream)
-        self._cuda.wait(self._stream)
+        if not self._is_shared:
+            for name in ("boxes", "scores"):
+                self._cuda.to_host(self._host[name], self._addresses[name], stream)
+        self._cuda.wait(stream)
         return self._host["boxes"][0].copy(), self._host["scores"][0].copy()
 
     def close(self) -> None:
-        """Give the memory back; nothing runs afterwards."""
+        """See Backend."""
         self._context = self._engine = self._runtime = None
-        for pointer in self._device.values():
-            self._cuda.free(pointer)
+        for address in () if self._is_shared else self._addresses.values():
+            self._cuda.free(address)
         for array in self._host.values():
             self._cuda.unpin(array)
-        self._device, self._host = {}, {}
-        self._cuda.destroy(self._stream)
+        self._addresses, self._host = {}, {}
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            self._cuda.destroy(stream)
 
     def _run_tensors(self) -> bool:
         return bool(self._context.execute_async_v3(stream_handle=self._stream))
 
     def _run_bindings(self) -> bool:
-        return bool(self._context.execute_async_v2(bindings=self._bindings, stream_handle=self._stream))
+        return bool(self._context.execute_async_v2(bindings=list(self._addresses.values()), stream_handle=self._stream))
 
 
 def _load(engine: Engine, library: TensorRt) -> Tuple[Any, Any]:

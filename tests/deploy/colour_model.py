@@ -21,13 +21,17 @@ def colour_model(size: int = SIZE, outputs: tuple[str, str] = ("boxes", "scores"
         "channels": np.array([0, 1], np.int64),
         "shape": np.array([1, 2, 16], np.int64),
         "cells": boxes,
+        "nothing": np.zeros(1, np.float32),
     }
     nodes = [
         helper.make_node("AveragePool", ["images"], ["means"], kernel_shape=[cell, cell], strides=[cell, cell]),
         helper.make_node("Gather", ["means", "channels"], ["red_green"], axis=1),
         helper.make_node("Reshape", ["red_green", "shape"], ["flat"]),
         helper.make_node("Transpose", ["flat"], [outputs[1]], perm=[0, 2, 1]),
-        helper.make_node("Identity", ["cells"], [outputs[0]]),
+        # OpenCV takes no output that is a constant.
+        helper.make_node("Concat", [outputs[1], outputs[1]], ["four"], axis=2),
+        helper.make_node("Mul", ["four", "nothing"], ["zeros"]),
+        helper.make_node("Add", ["zeros", "cells"], [outputs[0]]),
     ]
     graph = helper.make_graph(
         nodes,

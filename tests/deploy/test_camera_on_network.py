@@ -66,6 +66,7 @@ def test_camera_that_is_killed_and_started_again_is_back(camera):
         while not events.counts.get("camera.lost"):
             source.newest(0.05)
             assert time.monotonic() < limit
+        source.newest(0)  # what had come before
         assert source.newest(0.3) is None
         camera.start()
         after = take(source, 20)

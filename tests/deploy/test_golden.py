@@ -170,6 +170,47 @@ def test_drone_does_not_start_with_a_model_that_takes_red_for_blue(bundle, tmp_p
     assert main(command) == 0
 
 
+def test_drone_that_feeds_the_network_wrongly_is_refused(bundle, monkeypatch):
+    """The models are right; the preprocess of the drone takes BGR for RGB, or does not scale to 1."""
+    from deploy import golden
+    from deploy.resize import to_tensor
+
+    faults = {
+        r"frame-\d\.png: class 0 with score 0\.\d+ is not found": lambda image: to_tensor(image[:, :, ::-1]),
+        r"frame-\d\.png: class \d with score \d+\.\d+ is found where nothing must be|instead of 0\.\d+, ": lambda image: (
+            to_tensor(image) * 255
+        ),
+        r"frame-\d\.png: class \d with score 0\.\d+ is not found, at most": lambda image: to_tensor(image[:, ::-1]),
+    }
+    for message, wrong in faults.items():
+        monkeypatch.setattr(golden, "to_tensor", wrong)
+        with pytest.raises(UserError, match=message) as refusal:
+            check_golden(bundle, Changed(bundle))
+        assert str(refusal.value).endswith("do not fly it")
+    monkeypatch.undo()
+    assert check_golden(bundle, Changed(bundle)).frames == 4
+
+
+def test_bundle_that_says_another_resize_mode_is_refused(bundle, tmp_path):
+    changed = _resealed(bundle, tmp_path, "model.onnx", (bundle.root / "model.onnx").read_bytes())
+    edit(changed.root, None, resize_mode="letterbox")
+    letterbox = read_bundle(changed.root)
+    with pytest.raises(
+        UserError, match=r"frame-\d\.png: class \d .* (at most IoU 0\.\d+|above|instead of) .*; do not fly"
+    ):
+        check_golden(letterbox, Changed(letterbox))
+    edit(changed.root, None, resize_mode="stretch")
+    again = read_bundle(changed.root)
+    assert check_golden(again, Changed(again)).iou > 0.99
+
+
+def test_bundle_that_says_another_colour_order_is_refused(bundle, tmp_path):
+    changed = _resealed(bundle, tmp_path, "model.onnx", (bundle.root / "model.onnx").read_bytes())
+    edit(changed.root, None, colour_order="bgr")
+    with pytest.raises(UserError, match="colour_order='bgr'|colour_order=\"bgr\"; allowed: rgb"):
+        read_bundle(changed.root)
+
+
 def test_picture_that_is_larger_than_it_should_be_is_not_decoded(bundle, tmp_path):
     data = bytearray((bundle.root / "golden" / "frame-0.png").read_bytes())
     data[16:24] = (60000).to_bytes(4, "big") * 2
