@@ -70,7 +70,8 @@ def open_backend(
     except UserError:
         backend.close()
         raise
-    events.add("info", "backend", "{} runs {} at {}x{}".format(backend.name, backend.model, *size))
+    kind = "backend" if size == (bundle.width, bundle.height) else "backend.smaller"  # each is printed
+    events.add("info", kind, "{} runs {} at {}x{}".format(backend.name, backend.model, *size))
     return backend
 
 

@@ -61,8 +61,8 @@ class Networks:
         Raises UserError that names model and frame and says by how much it departs.
         """
         reports = [check_golden(network.bundle, network.backend) for network in self._networks]
-        for report in reports if events is not None else ():
-            _tell(events, report)
+        for number, report in enumerate(reports if events is not None else ()):
+            _tell(events, "golden.smaller" if number else "golden", report)
         return reports
 
     def close(self) -> None:
@@ -98,12 +98,12 @@ def _sizes(bundle: Bundle, choice: Choice) -> List[Tuple[int, int]]:
     return [own] + sorted((size for size in sizes if size[0] * size[1] < own[0] * own[1]), reverse=True)
 
 
-def _tell(events: Optional[Events], report: GoldenReport) -> None:
+def _tell(events: Optional[Events], kind: str, report: GoldenReport) -> None:
     if events is None:
         return
     text = "{} in {}: {} golden frames, {} detections, scores at most {:.4f} away, IoU at least {:.3f}"
     facts = (report.model, report.precision, report.frames, report.detections, report.score, report.iou)
-    events.add("info", "golden", text.format(*facts))
+    events.add("info", kind, text.format(*facts))
     if not report.tells_red_from_blue:
         text = "the golden frames of {} would not notice red taken for blue".format(report.model)
         events.add("warning", "golden.weak", text)

@@ -1,5 +1,7 @@
 """A real camera on the network: it is killed, comes back, falls silent; nothing of it holds the process."""
 
+import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -55,6 +57,16 @@ def camera() -> Iterator[Camera]:
     camera.start()
     yield camera
     camera.kill()
+
+
+@contextlib.contextmanager
+def _ended(process: "subprocess.Popen[str]") -> Iterator["subprocess.Popen[str]"]:
+    """Leave no process behind, whatever the test found."""
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_camera_that_is_killed_and_started_again_is_back(camera):
@@ -114,12 +126,12 @@ def test_silent_camera_does_not_hold_the_process_and_is_closed(camera, how, stat
     camera.kill()
     camera.start(frames=5)
     command = [sys.executable, "-c", _FLY, camera.address, how]
-    fly = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert fly.stdout is not None
-    assert fly.stdout.readline() == "silent\n"
-    if how != "crash":
-        fly.send_signal(signal.SIGTERM if how == "term" else signal.SIGKILL)
-    out, errors = fly.communicate(timeout=10)
+    with _ended(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)) as fly:
+        assert fly.stdout is not None
+        assert fly.stdout.readline() == "silent\n"
+        if how != "crash":
+            fly.send_signal(signal.SIGTERM if how == "term" else signal.SIGKILL)
+        out, errors = fly.communicate(timeout=10)
     assert fly.returncode == status, errors
     assert ("leaving" in out) == (how == "term")
     assert ("a programming error" in errors) == (how == "crash")
@@ -129,8 +141,6 @@ def test_silent_camera_does_not_hold_the_process_and_is_closed(camera, how, stat
 
 def test_camera_whose_driver_never_returns_does_not_hold_the_process(tmp_path):
     """A pipe without a writer blocks whoever opens it for ever, as a dead driver does."""
-    import os
-
     os.mkfifo(tmp_path / "camera")
     code = """
 import signal, sys, time
@@ -146,12 +156,12 @@ while True:
     source.newest(60)
 """
     command = [sys.executable, "-c", code, str(tmp_path / "camera")]
-    fly = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert fly.stdout is not None
-    assert fly.stdout.readline() == "reading\n"
-    time.sleep(0.2)
-    fly.send_signal(signal.SIGTERM)
-    fly.communicate(timeout=10)
+    with _ended(subprocess.Popen(command, stdout=subprocess.PIPE, text=True)) as fly:
+        assert fly.stdout is not None
+        assert fly.stdout.readline() == "reading\n"
+        time.sleep(0.2)
+        fly.send_signal(signal.SIGTERM)
+        fly.communicate(timeout=10)
     assert fly.returncode == 7
 
 

@@ -175,12 +175,13 @@ def test_drone_that_feeds_the_network_wrongly_is_refused(bundle, monkeypatch):
     from deploy import golden
     from deploy.resize import to_tensor
 
+    frame = r"frame-\d\.png: class \d "
     faults = {
-        r"frame-\d\.png: class 0 with score 0\.\d+ is not found": lambda image: to_tensor(image[:, :, ::-1]),
-        r"frame-\d\.png: class \d with score \d+\.\d+ is found where nothing must be|instead of 0\.\d+, ": lambda image: (
+        frame + r"with score 0\.\d+ is not found": lambda image: to_tensor(image[:, :, ::-1]),
+        frame + r"(with score .* where nothing must be, .* above|.* instead of .* away)": lambda image: (
             to_tensor(image) * 255
         ),
-        r"frame-\d\.png: class \d with score 0\.\d+ is not found, at most": lambda image: to_tensor(image[:, ::-1]),
+        frame + r"with score 0\.\d+ is not found, at most": lambda image: to_tensor(image[:, ::-1]),
     }
     for message, wrong in faults.items():
         monkeypatch.setattr(golden, "to_tensor", wrong)
@@ -207,7 +208,7 @@ def test_bundle_that_says_another_resize_mode_is_refused(bundle, tmp_path):
 def test_bundle_that_says_another_colour_order_is_refused(bundle, tmp_path):
     changed = _resealed(bundle, tmp_path, "model.onnx", (bundle.root / "model.onnx").read_bytes())
     edit(changed.root, None, colour_order="bgr")
-    with pytest.raises(UserError, match="colour_order='bgr'|colour_order=\"bgr\"; allowed: rgb"):
+    with pytest.raises(UserError, match=r"colour_order='bgr'; allowed: rgb"):
         read_bundle(changed.root)
 
 

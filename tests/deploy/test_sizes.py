@@ -55,7 +55,7 @@ def test_golden_frames_are_asked_of_every_size(bundle):
     networks = open_networks(bundle, CHOICE)
     reports = networks.check_golden(events)
     assert [report.model for report in reports] == ["model.onnx", f"model.{SMALL}.onnx"]
-    assert [event.kind for event in events.newest()] == ["golden", "golden"]
+    assert [event.kind for event in events.newest()] == ["golden", "golden.smaller"]
     assert "model.onnx in fp32: 4 golden frames, " in events.newest()[0].text
 
 
