@@ -43,6 +43,7 @@ class Track(NamedTuple):
     box: (x1, y1, x2, y2), pixels of the source image, smoothed. velocity: (x, y) of its centre, pixels per second.
     score: of the newest detection, 0 to 1. class_index: of that detection.
     hits: frames in which it was detected. bridged: seconds since the newest detection; 0 where this frame has one.
+    size_error: standard deviation of the box's (width, height), pixels, as its detections scatter; 0 where not known.
     """
 
     number: int
@@ -52,6 +53,7 @@ class Track(NamedTuple):
     class_index: int
     hits: int
     bridged: float
+    size_error: Tuple[float, float] = (0.0, 0.0)
 
     @property
     def is_bridging(self) -> bool:
