@@ -10,6 +10,7 @@ import typer
 from pipeline.cli import (  # noqa: F401 - add their verbs
     advise,
     bundle,
+    calibrate,
     classify,
     curate,
     detect,

@@ -20,7 +20,8 @@ An experiment file says what to do; each stage leaves a folder that the next one
 
 curate: photos and recipe to data/SET, train: to runs/EXPERIMENT, export: to bundles/NAME-VERSION, detect: to boxes.
 
-bundle: where a bundle comes from, whether it is whole and trusted, what differs; keys: which sign it.
+bundle: where a bundle comes from, whether it is whole and trusted, what differs; keys: which sign it; calibrate: the
+camera that it flies with.
 
 evaluate: how good any network is on a set, anchors: which fit its boxes, weights: what others published to start from.
 
@@ -34,7 +35,7 @@ Exit status: 0 done, 2 something you can put right (one line says what), 130 sto
 
 # The line first, then what is asked before, beside and after it.
 _ORDER = (
-    *("curate", "train", "export", "bundle", "keys", "detect", "demo"),
+    *("curate", "train", "export", "bundle", "keys", "calibrate", "detect", "demo"),
     *("plan", "advise", "evaluate", "curves", "difference", "score", "weights", "anchors", "classify", "features"),
 )
 
