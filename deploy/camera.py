@@ -4,7 +4,7 @@
      "p2", "k3"}, "matrix_error": ..., "distortion_error": ..., "rms": ..., and how it was measured}
 
 Lengths in pixels; errors are standard deviations; rms is that of the corners' distances from where the model has them.
-Model and names are OpenCV's ("Camera Calibration and 3D Reconstruction"; Brown, "Close-range camera calibration", 1971).
+Model and names are OpenCV's: "Camera Calibration and 3D Reconstruction"; Brown, "Close-range camera calibration", 1971.
 Pixels are those of boxes, whose zero is the picture's edge; OpenCV's zero, half a pixel further in, is in cx and cy.
 Knows nothing of how the camera is mounted.
 """

@@ -115,9 +115,9 @@ class Finder:
         corners = cv2.cornerSubPix(grey, corners, (window, window), (-1, -1), stop)
         diagonal = math.hypot(*grey.shape)
         for view in self.views:
-            if view.corners is not None and not view.reason:
-                if np.abs(view.corners - corners).mean() < _SAME * diagonal:
-                    return View(name, corners, "shows the same as " + view.name)
+            is_used = view.corners is not None and not view.reason
+            if is_used and np.abs(view.corners - corners).mean() < _SAME * diagonal:
+                return View(name, corners, "shows the same as " + view.name)
         return View(name, corners)
 
 
@@ -171,11 +171,11 @@ class _Fit(NamedTuple):
 
 def _fit(views: Sequence[View], found: Finder) -> _Fit:
     """k3 is fitted where the corners show that there is one; elsewhere it would bend the picture's edges at random."""
-    corners = [view.corners for view in views if not view.reason]
+    corners = _corners(views)
     boards = [found.board.points] * len(corners)
     for flags in (0, cv2.CALIB_FIX_K3):
         rms, matrix, distortion, rotations, _, deviations, _, errors = cv2.calibrateCameraExtended(
-            boards, corners, found.size, None, None, flags=flags
+            boards, corners, found.size or (0, 0), None, None, flags=flags
         )
         deviations, distortion = deviations.ravel(), distortion.ravel()
         if abs(distortion[4]) > 3 * deviations[8]:  # fx, fy, cx, cy, k1, k2, p1, p2, k3, ...
@@ -199,10 +199,12 @@ def _check(fit: _Fit, source: str) -> None:
 
 def _result(fit: _Fit, views: Sequence[View], found: Finder) -> Calibration:
     width, height = found.size or (0, 0)
-    coverage = _coverage([view.corners for view in views if not view.reason], width, height)
+    coverage = _coverage(_corners(views), width, height)
     notes = []
     if coverage < _COVERED:
-        notes.append("corners in {:.0f} % of the picture only: hold the board into its corners too".format(100 * coverage))
+        notes.append(
+            "corners in {:.0f} % of the picture only: hold the board into its corners too".format(100 * coverage)
+        )
     return Calibration(
         width=width,
         height=height,
@@ -260,6 +262,11 @@ def _about(view: View) -> Dict[str, Any]:
     if view.reason:
         return {"reason": view.reason}
     return {"error": round(view.error, 4), "tilt": round(view.tilt, 1)}
+
+
+def _corners(views: Sequence[View]) -> List[np.ndarray]:
+    """Those of the used views."""
+    return [view.corners for view in views if not view.reason and view.corners is not None]
 
 
 def _named(names: Sequence[str], values: Sequence[float]) -> Dict[str, float]:

@@ -102,7 +102,7 @@ class Sight:
         """What is known of the camera, for people."""
         if self._calibrated is not None:
             return "calibrated at {}x{}".format(self._calibrated.width, self._calibrated.height)
-        return "not calibrated: {:g} degrees stated, no place is told".format(self._settings.field_of_view)
+        return "not calibrated: {} degrees stated, no place is told".format(self._settings.field_of_view)
 
     def aim(self, track: Track, width: int, height: int) -> Optional[Aim]:
         """Where a track is in a picture of that size, pixels; None where the lens model ends before it.

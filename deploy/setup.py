@@ -1,6 +1,6 @@
 """Installs what flies by itself: no torch, nothing of the workstation. Python 3.6 as on a Jetson TX2."""
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 setup(
     name="skylight-drone",
@@ -8,10 +8,15 @@ setup(
     description="Runs a Skylight bundle on a camera or a video",
     license="Apache-2.0",
     python_requires=">=3.6",
-    packages=["deploy", "deploy.backends", "deploy.sources"],
+    packages=["deploy"] + ["deploy." + name for name in find_packages(".")],
     package_dir={"deploy": "."},
     # On a Jetson, numpy and OpenCV come from its own system packages; elsewhere install skylight-drone[cpu].
     # Where trusted keys are set up, signatures are checked by PyNaCl, of which 1.5.0 is the last for Python 3.6.
-    extras_require={"cpu": ["numpy", "opencv-python-headless<5", "onnxruntime"], "signature": ["PyNaCl>=1.5"]},
+    # The autopilot is spoken to by pymavlink, of which 2.4.41 is one for Python 3.6; it is LGPL-3.0.
+    extras_require={
+        "cpu": ["numpy", "opencv-python-headless<5", "onnxruntime"],
+        "signature": ["PyNaCl>=1.5"],
+        "autopilot": ["pymavlink>=2.4.41"],
+    },
     entry_points={"console_scripts": ["skylight-detect=deploy.cli:main"]},
 )

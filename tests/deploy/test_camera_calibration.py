@@ -53,7 +53,9 @@ def test_the_camera_is_found_again(pictures, tmp_path):
 def test_what_is_said_to_be_the_error_is_one(pictures):
     """The true values lie within four standard deviations of what was measured."""
     found = calibrate(look_at(pictures), "drawn")
-    for value, error, true in zip(found.matrix, found.matrix_error, (CAMERA.fx, CAMERA.fy, CAMERA.cx, CAMERA.cy), strict=True):
+    for value, error, true in zip(
+        found.matrix, found.matrix_error, (CAMERA.fx, CAMERA.fy, CAMERA.cx, CAMERA.cy), strict=True
+    ):
         assert abs(value - true) < 4 * error + 0.5
     assert found.distortion[4] == 0, "these lenses have no k3"
 
@@ -88,7 +90,7 @@ def test_boards_held_square_on_are_refused():
 
 
 @pytest.fixture
-def folder(pictures, tmp_path) -> Path:
+def folder(pictures: list[np.ndarray], tmp_path: Path) -> Path:
     (tmp_path / "board").mkdir()
     for number, image in enumerate(pictures):
         cv2.imwrite(str(tmp_path / "board" / f"{number:02d}.png"), image)

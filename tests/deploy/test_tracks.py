@@ -111,7 +111,7 @@ def test_the_best_assignment_wins_over_the_greedy_one():
 @settings(deadline=None)
 @given(st.integers(1, 7), st.integers(1, 7), st.integers(0, 10**6))
 def test_pairs_gain_as_much_as_scipys(rows, columns, seed):
-    from scipy.optimize import linear_sum_assignment
+    from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
     gain = np.random.default_rng(seed).random((rows, columns)).round(1)
     pairs = best_pairs(gain, 0.3)
@@ -132,7 +132,7 @@ _SHOT = st.tuples(
 @settings(max_examples=150, deadline=None)
 @given(st.lists(_SHOT, max_size=15))
 def test_whatever_comes_numbers_are_never_given_twice_and_nothing_is_nan(shots):
-    tracker, moment, ended, alive = Tracker(TrackSettings(min_hits=1)), 0.0, set(), set()
+    tracker, moment, ended, alive = Tracker(TrackSettings(min_hits=1)), 0.0, set[int](), set[int]()
     for step, rows in shots:
         moment += step  # backwards too
         tracks = tracker.update(moment, found(*(row[:4] for row in rows), classes=[row[4] for row in rows]))
@@ -205,7 +205,7 @@ def test_state_does_not_grow():
 def test_settings_out_of_range_are_refused():
     for wrong in ({"min_hits": 0}, {"max_gap": -1.0}, {"iou": 1.0}, {"agility": 0.0}):
         with pytest.raises(UserError, match=next(iter(wrong))):
-            TrackSettings(**wrong).check()  # type: ignore[arg-type]
+            TrackSettings(**wrong).check()
     TrackSettings().check()
 
 
@@ -213,14 +213,14 @@ def _cars(video: Path, weights: Path) -> list[Detections]:
     """What a small COCO network of Darknet sees as cars; every fifth frame sees nothing, as if they were hidden."""
     network = cv2.dnn.DetectionModel(cv2.dnn.readNetFromDarknet(str(weights.with_suffix(".cfg")), str(weights)))
     network.setInputParams(1 / 255, (320, 320), (0, 0, 0), True)
-    capture, shots = cv2.VideoCapture(str(video)), []
+    capture, shots = cv2.VideoCapture(str(video)), list[Detections]()
     while True:
         is_read, image = capture.read()
         if not is_read:
             return shots
         classes, scores, boxes = network.detect(image, 0.3, 0.45)
         rows = [
-            (*box[:2], *(box[:2] + box[2:]), score)
+            (box[0], box[1], box[0] + box[2], box[1] + box[3], score)
             for label, score, box in zip(classes, scores, boxes, strict=True)
             if label == 2
         ]

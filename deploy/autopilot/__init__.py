@@ -1,0 +1,1 @@
+"""Tells the autopilot where the target is, over MAVLink, and nothing when that is not known."""
