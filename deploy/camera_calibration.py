@@ -115,8 +115,8 @@ class Finder:
         corners = cv2.cornerSubPix(grey, corners, (window, window), (-1, -1), stop)
         diagonal = math.hypot(*grey.shape)
         for view in self.views:
-            is_used = view.corners is not None and not view.reason
-            if is_used and np.abs(view.corners - corners).mean() < _SAME * diagonal:
+            other = view.corners
+            if other is not None and not view.reason and np.abs(other - corners).mean() < _SAME * diagonal:
                 return View(name, corners, "shows the same as " + view.name)
         return View(name, corners)
 
@@ -175,7 +175,7 @@ def _fit(views: Sequence[View], found: Finder) -> _Fit:
     boards = [found.board.points] * len(corners)
     for flags in (0, cv2.CALIB_FIX_K3):
         rms, matrix, distortion, rotations, _, deviations, _, errors = cv2.calibrateCameraExtended(
-            boards, corners, found.size or (0, 0), None, None, flags=flags
+            boards, corners, found.size or (0, 0), np.eye(3), np.zeros(5), flags=flags
         )
         deviations, distortion = deviations.ravel(), distortion.ravel()
         if abs(distortion[4]) > 3 * deviations[8]:  # fx, fy, cx, cy, k1, k2, p1, p2, k3, ...

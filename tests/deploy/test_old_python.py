@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -178,3 +179,46 @@ def test_old_python_installs_starts_and_diagnoses(old, tmp_path):
     assert "FAILED: taken back by hand; verifies" in done.stdout
     assert "numpy                  1.19.4" in done.stdout
     assert "could not be looked at" not in done.stdout
+
+
+_FOLLOW = """
+import sys, json
+import numpy as np
+from deploy.autopilot.messages import Speaker, body_angles
+from deploy.frame import Detections
+from deploy.geometry import GeometrySettings, Sight
+from deploy.tracks import Tracker, TrackSettings
+settings = GeometrySettings(calibration=sys.argv[1], target_size=("1.0x1.0",))
+settings.check()
+tracker, sight, sent = Tracker(TrackSettings()), Sight(settings, ("arch",)), []
+speaker = Speaker(1, 191, lambda data: sent.append(data) or True)
+for frame in range(20):
+    boxes = np.array([[300 + 2 * frame, 200, 380 + 2 * frame, 290], [20, 20, 60, 60]], np.float32)
+    count = 1 + frame % 2
+    found = Detections(boxes[:count], np.array([0.9, 0.5], np.float32)[:count], np.zeros(count, np.int64))
+    tracks = tracker.update(frame / 30, found)
+aim = sight.aim(tracks[0], 640, 480)
+speaker.say(speaker.landing_target(tracks[0], aim, 123, body_angles(aim)))
+(heard,) = Speaker(2, 1, lambda data: True).hear(sent[0])
+print(json.dumps({name: getattr(heard, name) for name in heard.get_fieldnames()}))
+"""
+
+
+def test_old_python_follows_and_speaks_to_an_autopilot(old, tmp_path):
+    pins = ("pymavlink==2.4.41", "future==1.0.0")
+    done = _run(old / "python", "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:", *pins)
+    if done.returncode:
+        pytest.skip(f"no pymavlink for Python 3.6 here: {done.stderr.strip().splitlines()[-1]}")
+    matrix = {"fx": 500.0, "fy": 505.0, "cx": 322.0, "cy": 241.0}
+    content = {"schema": 1, "image": {"width": 640, "height": 480}, "matrix": matrix}
+    content |= {"distortion": {"k1": -0.2, "k2": 0.05, "p1": 0.001, "p2": 0, "k3": 0}}
+    (tmp_path / "camera.json").write_text(json.dumps(content | {"matrix_error": dict.fromkeys(matrix, 1.0)}))
+    told = []
+    for python in (old / "python", Path(sys.executable)):
+        where = {"cwd": tmp_path} if python.parent == old else {"cwd": ROOT}
+        done = _run(python, "-c", _FOLLOW, tmp_path / "camera.json", **where)
+        assert done.returncode == 0, done.stderr
+        told.append(json.loads(done.stdout))
+    assert told[0].pop("q") == told[1].pop("q")
+    assert told[0] == pytest.approx(told[1], rel=1e-5)
+    assert told[0]["position_valid"] == 1
