@@ -28,6 +28,7 @@ Progress = Callable[[int, int], None]  # pictures done, pictures in all
 _PICTURES_AT_ONCE = 16  # in memory
 _WITH_HEADS = 8  # pictures whose raw heads are compared too
 _PARTNER_IOU, _PARTNER_SCORE = 0.9, 0.2
+_SAME_SCORE = 1e-4  # nearer than this, rounding alone may tell which of two detections is the surer
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Limits:
         score: of any score, 0 to 1.
         box: of any side of a box that scores above 0.005 on either side, in pixels of the network's input; of a box
             that is larger than the input, as if it were as large.
-        ap50: of AP at IoU 0.5, of any class.
+        ap50: of AP at IoU 0.5, of any class; detections of different pictures whose scores are nearer than 0.0001
+            do not change places for it.
         unmatched: share of the detections above 0.25 that have no partner of their class at IoU 0.9 on the other side.
     """
 
@@ -179,9 +181,10 @@ def check_parity(
     per_class = average_precision(truths, images, classes)
     comparisons = []
     for candidate, tally in zip(candidates, tallies, strict=True):
-        found = _limits_of(tally, truths, per_class, average_precision(tally.detections, images, classes))
+        ranked = [_ranked_alike(*pair) for pair in zip(tally.detections, truths, strict=True)]
+        found = _limits_of(tally, truths, per_class, average_precision(ranked, images, classes))
         comparison = Comparison(candidate.runner.name, candidate.precision, found, tally.limits)
-        _require_kept(comparison, reference, candidate.runner, tally)
+        _require_kept(comparison, reference, candidate.runner, tally, size)
         comparisons.append(comparison)
     return Parity(reference.name, len(images), _mean(per_class), tuple(comparisons), tuple(left_out))
 
@@ -190,13 +193,29 @@ def _detections(outputs: Outputs, placement: Placement) -> Detections:
     return detections_from_network(outputs.boxes, outputs.scores, SCORE_THRESHOLD, NMS_THRESHOLD, placement)
 
 
+def _ranked_alike(detections: Detections, truths: Detections) -> Detections:
+    """The detections of one picture, with the score of their partner where rounding alone tells the two apart.
+
+    AP asks only which of two detections is the surer, and on few pictures one such pair is worth more than its limit.
+    """
+    scores = detections.scores.copy()
+    for index, (box, score, class_index) in enumerate(zip(*detections, strict=True)):
+        is_same = (truths.classes == class_index) & (np.abs(truths.scores - score) < _SAME_SCORE)
+        overlaps = np.where(is_same, iou(box[None], truths.boxes), 0.0).ravel()
+        if overlaps.max(initial=0.0) > _PARTNER_IOU:
+            scores[index] = truths.scores[overlaps.argmax()]
+    return detections._replace(scores=scores)
+
+
 def _limits_of(tally: _Tally, truths: Sequence[Detections], before: Sequence[float], after: Sequence[float]) -> Limits:
     counted = sum(int((found.scores > COUNTED).sum()) for found in (*truths, *tally.detections))
     ap50 = _largest(np.nan_to_num(np.array(before) - np.array(after)))
     return Limits(tally.heads, tally.score, tally.box, ap50, tally.unmatched / max(1, counted))
 
 
-def _require_kept(comparison: Comparison, reference: Runner, runner: Runner, tally: _Tally) -> None:
+def _require_kept(
+    comparison: Comparison, reference: Runner, runner: Runner, tally: _Tally, size: tuple[int, int]
+) -> None:
     """Refuse a comparison that passes a limit, with the first layer that departs on the worst picture."""
     name = comparison.passed
     if name is None:
@@ -204,8 +223,8 @@ def _require_kept(comparison: Comparison, reference: Runner, runner: Runner, tal
     assert tally.worst is not None
     found, limit = getattr(comparison.found, name), getattr(comparison.limits, name)
     departs = _first_departure(reference, runner, tally.worst[1], comparison.limits.heads)
-    text = f"{reference.name} and {runner.name} ({comparison.precision}) differ: {name} {found:.3g}, limit {limit:g}"
-    raise refuse("export", text, f"{departs}; nothing was written")
+    pair = f"{reference.name} and {runner.name} ({comparison.precision}) at {size[0]}x{size[1]}"
+    raise refuse("export", f"{pair} differ: {name} {found:.3g}, limit {limit:g}", f"{departs}; nothing was written")
 
 
 def _first_departure(reference: Runner, runner: Runner, image: np.ndarray, limit: float) -> str:

@@ -15,7 +15,7 @@ from pipeline.errors import UserError
 from pipeline.export.gate import parity_of
 from pipeline.export.onnx import Exported, export_onnx
 from pipeline.export.parity import LIMITS, Candidate, check_parity
-from pipeline.export.runners import OnnxRuntimeRunner, TorchRunner
+from pipeline.export.runners import OnnxRuntimeRunner, Outputs, TorchRunner
 from pipeline.networks.darknet import DarknetDetector
 from pipeline.networks.detector import Detector
 from pipeline.networks.families import architecture
@@ -181,3 +181,45 @@ def test_not_a_number_is_caught(trained: Path, squares: tuple[LabelledImage, ...
         other.network.weighted(2).weight[0] = float("nan")
     with pytest.raises(UserError, match="inf, limit"):
         _compare(_trained_detector(trained), export_onnx(other), squares)
+
+
+def _on_input(picture: LabelledImage) -> np.ndarray:
+    """Its first box, in pixels of a 64 x 64 input."""
+    return np.array(picture.boxes[0] * np.tile([64 / picture.width, 64 / picture.height], 2))
+
+
+class _OneBoxEach:
+    """Finds one box on every picture, with the given scores, in order; only the first box is right."""
+
+    name = "stand-in"
+
+    def __init__(self, right: np.ndarray, scores: list[float]) -> None:
+        wrong = np.array([0, 0, 2, 2])
+        self._found = [(right if index == 0 else wrong, score) for index, score in enumerate(scores)]
+
+    def run(self, image: np.ndarray, with_heads: bool = False) -> Outputs:
+        box, score = self._found.pop(0)
+        return Outputs((), box[None].astype(np.float32), np.array([[score]], np.float32))
+
+    def taps(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        return {}
+
+
+def test_two_pictures_whose_scores_rounding_swaps_are_no_loss_of_ap(squares: tuple[LabelledImage, ...]) -> None:
+    """AP asks which is the surer; on two pictures that is worth half of it."""
+    pictures = tuple(image for image in squares if len(image.boxes))[:2]
+    right = _on_input(pictures[0])
+    reference = _OneBoxEach(right, [0.6, 0.6 - 1e-6])
+    swapped = Candidate(_OneBoxEach(right, [0.6, 0.6 + 1e-6]), "fp32")
+    found = check_parity(reference, [swapped], pictures, (64, 64), "stretch", 1)
+    assert found.ap50 > 0
+    assert found.comparisons[0].found.ap50 == 0
+
+
+def test_swapped_scores_that_rounding_does_not_explain_are_caught(squares: tuple[LabelledImage, ...]) -> None:
+    pictures = tuple(image for image in squares if len(image.boxes))[:2]
+    right = _on_input(pictures[0])
+    reference = _OneBoxEach(right, [0.61, 0.60])
+    swapped = Candidate(_OneBoxEach(right, [0.60, 0.61]), "fp16")
+    with pytest.raises(UserError, match=r"at 64x64 differ: ap50 0\..*, limit 0\.005"):
+        check_parity(reference, [swapped], pictures, (64, 64), "stretch", 1)
