@@ -1,6 +1,8 @@
 """What a user can get wrong: one line that names it, exit status 2, nothing half-written."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -163,6 +165,30 @@ def test_curating_an_empty_folder_is_refused(tmp_path, skylight):
 
 def test_unknown_command_is_refused(skylight):
     assert skylight("fly").returncode == 2
+
+
+def test_option_that_is_missing_ends_with_one_stop(skylight):
+    assert_refused(skylight("export", "lint", "x.onnx"), "Missing option '--board'; see")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        ("KeyboardInterrupt", 130, "skylight: stopped at once; what was complete is kept"),
+        ("OSError(28, 'No space left on device')", 2, "skylight: no space left here or in "),
+    ],
+)
+def test_what_ends_a_command_is_said(error, status, message):
+    code = (
+        "import sys, pipeline.cli, pipeline.exporting\n"
+        f"def end(*_): raise {error}\n"
+        "pipeline.exporting.export_network = end\n"
+        "sys.argv = ['skylight', 'export', 'my.cfg']\n"
+        "pipeline.cli.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == status
+    assert done.stderr.strip().startswith(message)
 
 
 def test_date_that_is_none_is_refused(tmp_path, skylight):

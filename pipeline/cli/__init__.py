@@ -1,8 +1,10 @@
 """The command `skylight`: one verb per stage. What a verb does lies in its package, loaded when it is called."""
 
+import errno
 import os
 import signal
 import sys
+import tempfile
 import time
 
 import typer
@@ -33,13 +35,16 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is half-written is cleared away, as by Ctrl-C
     try:
-        sys.exit(app(standalone_mode=False))
+        status = app(standalone_mode=False)
+        if status == 130:  # what typer makes of Ctrl-C, without a word
+            raise KeyboardInterrupt
+        sys.exit(status)
     except typer.TyperException as error:
         message = getattr(error, "format_message", error.__str__)() or getattr(error, "message", "")
         if "\n" in message:  # called without a command: the help
             print(message)
             sys.exit(2)
-        _fail(f"{message}; see skylight --help", 2)
+        _fail(f"{message.rstrip('.')}; see skylight --help", 2)
     except UserError as error:
         _let_first_speak()
         _fail(str(error), 2)
@@ -50,6 +55,8 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(1)
     except OSError as error:  # a full disk, a folder that may not be written
+        if error.errno == errno.ENOSPC and error.filename is None:
+            _fail(f"no space left here or in {tempfile.gettempdir()}; make room; what was complete is kept", 2)
         _fail(f"{error.filename or 'file system'}: {error.strerror or error}; what was complete is kept", 2)
 
 
