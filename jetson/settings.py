@@ -34,9 +34,11 @@ def read_yaml(path: Path, kind: type[_AnyModel]) -> _AnyModel:
 
 
 def _first_problem(path: Path, error: ValidationError, kind: type[BaseModel]) -> UserError:
-    problem = error.errors()[0]
+    # A key that is misspelt is missing too, and the misspelling is what there is to see.
+    problem = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in problem["loc"])
-    more = f" ({error.error_count() - 1} more problems)" if error.error_count() > 1 else ""
+    others = error.error_count() - 1
+    more = f" ({others} more problem{'s' if others > 1 else ''})" if others else ""
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
         allowed = ", ".join(_fields_at(kind, problem["loc"][:-1]))
