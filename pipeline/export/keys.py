@@ -58,7 +58,11 @@ def new_key(folder: Path, name: str | None = None) -> PublicKey:
     private, public = folder / f"{name}.key", folder / f"{name}.pub"
     for path in (private, public):
         if os.path.lexists(path):
-            raise refuse(path, "is there already", "give another --name; what it signed could not be signed again")
+            raise refuse(
+                path,
+                "is there already",
+                "give another --name; a key is never overwritten, since nothing could be signed with it again",
+            )
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     pair = Ed25519.generate()
     made = PublicKey(name, bytes(pair.verify_key))
