@@ -27,7 +27,7 @@ $(READY): pyproject.toml constraints.txt
 
 setup: $(READY)  ## install everything into .venv
 
-demo: $(READY)  ## the whole line on drawn building fronts, about 8 minutes on two cores
+demo: $(READY)  ## the whole line on drawn building fronts, about 10 minutes on two cores
 	$(SKYLIGHT) demo
 
 curate: $(READY)  ## the data sets of EXPERIMENT=...
