@@ -1,0 +1,1 @@
+"""Heat and power of the board, and what the flight does less of when it gets hot."""
