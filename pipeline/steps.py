@@ -145,13 +145,21 @@ def cross_check_recipe(path: Path, source: Path | None, workspace: Workspace, ba
 def add_flight(path: Path, log_file: Path, video: Path | None, frames: int, workspace: Workspace, bars: Bars) -> Path:
     """Lay down the frames of a flight that are most worth labelling, for the recipe at `path`; returns their folder.
 
-    video: what the flight log is about, where it lies no longer where the log says.
+    log_file: detections.jsonl, or the folder of a flight that a drone brought home. video: what the log is about, where
+    it lies no longer where the log says; without it a drone's flight gives the frames that it kept.
     """
+    from deploy.flightlog.reading import FlightRecords, is_flight
+    from pipeline.curate.droneflights import read_drone_log, write_kept_frames
     from pipeline.curate.flightlog import read_flight_log
     from pipeline.curate.flights import pick_frames, write_flight_source
 
     recipe = read_recipe(path)
-    log = read_flight_log(log_file)
+    records = FlightRecords(log_file) if is_flight(log_file) else None
+    log = read_drone_log(records) if records is not None else read_flight_log(log_file)
+    if records is not None and video is None:
+        folder = workspace.flights(recipe.name) / log.flight
+        write_kept_frames(folder, records)
+        return folder
     picked = pick_frames(log, frames)
     folder = workspace.flights(recipe.name) / log.flight
 

@@ -23,6 +23,8 @@ curate: photos and recipe to data/SET, train: to runs/EXPERIMENT, export: to bun
 bundle: where a bundle comes from, whether it is whole and trusted, what differs; keys: which sign it; calibrate: the
 camera that it flies with.
 
+replay: what another bundle finds in a flight; log: what a flight was, and its frames worth labelling.
+
 evaluate: how good any network is on a set, anchors: which fit its boxes, weights: what others published to start from.
 
 Before a sweep, plan: which case of transfer this is, advise: which start and freeze count. After it, difference and
@@ -36,6 +38,7 @@ Exit status: 0 done, 2 something you can put right (one line says what), 130 sto
 # The line first, then what is asked before, beside and after it.
 _ORDER = (
     *("curate", "train", "export", "bundle", "keys", "calibrate", "detect", "demo"),
+    *("curate", "train", "export", "bundle", "keys", "detect", "replay", "log", "demo"),
     *("plan", "advise", "evaluate", "curves", "difference", "score", "weights", "anchors", "classify", "features"),
 )
 

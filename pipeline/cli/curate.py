@@ -32,7 +32,7 @@ def curate(
     ] = None,
     flight: Annotated[
         Path | None,
-        typer.Option(metavar="LOG", help="First take frames worth labelling from a flight: detections.jsonl."),
+        typer.Option(metavar="LOG", help="First take frames worth labelling from a flight: its log."),
     ] = None,
     video: Annotated[Path | None, typer.Option(help="What the flight log is about, if it was moved.")] = None,
     frames: Annotated[int, typer.Option(min=1, help="How many frames of the flight.")] = 40,

@@ -25,7 +25,9 @@ __all__ = [
     "REASONS",
     "UNREVIEWED",
     "PickedFrame",
+    "draft_candidate",
     "extract_frames",
+    "lay_down",
     "pick_frames",
     "unreviewed_ids",
     "write_flight_source",
@@ -249,7 +251,7 @@ def extract_frames(
                 _refuse_other_source(source, frame, seen, frames.kind)
                 image_id = f"{flight}-{frame.frame:06d}"
                 _write_jpeg(out / f"{image_id}.jpg", seen.image)
-                candidates.append(_candidate(frame, image_id, out / f"{image_id}.jpg", seen.image.shape))
+                candidates.append(draft_candidate(frame, image_id, out / f"{image_id}.jpg", seen.image.shape))
                 if progress:
                     progress(len(candidates))
             if not wanted:
@@ -280,7 +282,8 @@ def _write_jpeg(path: Path, image: np.ndarray) -> None:
     write_bytes(path, data.tobytes())
 
 
-def _candidate(frame: PickedFrame, image_id: str, path: Path, shape: tuple[int, ...]) -> Candidate:
+def draft_candidate(frame: PickedFrame, image_id: str, path: Path, shape: tuple[int, ...]) -> Candidate:
+    """A picked frame with what the detector said as drafts. shape: height and width of the picture first."""
     height, width = shape[:2]
     return Candidate(
         image_id=image_id,
@@ -312,18 +315,31 @@ def write_flight_source(
 
     The labels are drafts; `unreviewed_ids` says of which photos. Returns the candidates as `extract_frames` does.
     """
+    if not picked:
+        raise refuse(log.source, "no frame of it is worth labelling", "fly longer, or widen the band")
+    name = flight or log.flight
+    return lay_down(folder, log, picked, lambda images: extract_frames(picked, source, images, name, progress))
+
+
+def lay_down(
+    folder: Path,
+    log: FlightLog,
+    picked: Sequence[PickedFrame],
+    extract: Callable[[Path], list[Candidate]],
+) -> list[Candidate]:
+    """Make `folder`, which must be new, a YOLO source of the picked frames; returns them as they lie there.
+
+    extract: writes the pictures into the folder it is given, and returns them in the order of their frames.
+    """
     from dataclasses import replace
 
     import yaml
 
-    if not picked:
-        raise refuse(log.source, "no frame of it is worth labelling", "fly longer, or widen the band")
     if folder.exists():
         raise refuse(folder, "is there already", "give another folder, so that no corrected label is lost")
-    name = flight or log.flight
     with new_folder(folder) as part:
         (part / "labels").mkdir()
-        candidates = extract_frames(picked, source, part / "images", name, progress)
+        candidates = extract(part / "images")
         for candidate in candidates:
             write_text(part / "labels" / f"{candidate.image_id}.txt", _label_rows(candidate, log.classes))
         about = {"train": "images", "names": dict(enumerate(log.classes))}

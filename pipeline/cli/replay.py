@@ -1,0 +1,90 @@
+"""The verbs of the flight log: what was flown, what another bundle would have found, which frames to label."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.cli.app import Json, app
+
+if TYPE_CHECKING:
+    from deploy.replay import Detect
+
+__all__ = ["log_app"]
+
+log_app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    epilog="Example: skylight log show flights/flight-000012",
+    help="Look at the logs of flights, and take out the frames worth labelling.",
+)
+app.add_typer(log_app, name="log")
+
+_Log = Annotated[Path, typer.Argument(metavar="LOG", help="Folder of a flight, or of all flights.")]
+_Flight = Annotated[int | None, typer.Option("--flight", min=1, help="Number of the flight; by default the newest.")]
+
+
+@app.command(
+    epilog="Examples: skylight replay log --bundle bundles/arch-2; "
+    "skylight replay log/flight-000012 --bundle bundles/arch-2 --against bundles/arch-1 --out differences"
+)
+def replay(
+    log: _Log,
+    bundle: Annotated[Path, typer.Option(help="The bundle to try, a folder that skylight export made.")],
+    flight: _Flight = None,
+    video: Annotated[Path | None, typer.Option(help="What was flown on: every frame, not only those kept.")] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Compare with this bundle on the same frames instead of with the log.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for pictures of what differs, side by side.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a bundle on the frames of a flight and show what it finds otherwise."""
+    from deploy.flightlog.reading import FlightRecords, find_flight
+    from deploy.replay import replay as compare_frames
+    from deploy.replay_report import collect, replay_json, replay_text
+
+    records = FlightRecords(find_flight(log, flight))
+    before = _detector(against) if against is not None else None
+    frames = collect(compare_frames(records, _detector(bundle), video, before), out)
+    print(json.dumps(replay_json(frames)) if as_json else replay_text(frames))
+
+
+@log_app.command(epilog="Examples: skylight log show log; skylight log show log --flight 12 --json")
+def show(log: _Log, flight: _Flight = None, as_json: Json = False) -> None:
+    """Print what a flight was: bundle, frames, ages, what was sent and kept, events, and what of the log is damaged."""
+    from deploy.flightlog.reading import FlightRecords, find_flight
+    from deploy.flightlog.summary import flight_summary, flight_text
+
+    about = flight_summary(FlightRecords(find_flight(log, flight)))
+    print(json.dumps(about) if as_json else flight_text(about))
+
+
+@log_app.command(epilog="Example: skylight log export log/flight-000012 to-label")
+def export(
+    log: _Log,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="New folder: images/, labels/, data.yaml, picked.csv.")],
+    flight: _Flight = None,
+    rule: Annotated[list[str] | None, typer.Option(help="Only frames kept by this rule; may be given again.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Take out the frames worth labelling, with what the detector said as drafts of labels in YOLO rows."""
+    from deploy.flightlog.reading import FlightRecords, find_flight
+    from pipeline.curate.droneflights import write_kept_frames
+
+    picked = write_kept_frames(out, FlightRecords(find_flight(log, flight)), tuple(rule or ()))
+    if as_json:
+        print(json.dumps({"folder": str(out), "frames": [candidate.image_id for candidate in picked]}))
+        return
+    print(f"{out}: {len(picked)} frames with drafts of labels; correct them before they are trained on")
+
+
+def _detector(folder: Path) -> "Detect":
+    """What finds with the bundle in `folder`, on this machine."""
+    from deploy.backends import OnnxRuntimeBackend
+    from deploy.bundle import read_bundle
+    from deploy.replay import bundle_detector
+
+    bundle = read_bundle(folder)
+    return bundle_detector(bundle, OnnxRuntimeBackend(bundle.model))
