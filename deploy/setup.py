@@ -10,6 +10,7 @@ setup(
     python_requires=">=3.6",
     packages=["deploy"] + ["deploy." + name for name in find_packages(".")],
     package_dir={"deploy": "."},
+    package_data={"deploy.web": ["static/*"]},
     # On a Jetson, numpy and OpenCV come from its own system packages; elsewhere install skylight-drone[cpu].
     # Where trusted keys are set up, signatures are checked by PyNaCl, of which 1.5.0 is the last for Python 3.6.
     # The autopilot is spoken to by pymavlink, of which 2.4.41 is one for Python 3.6; it is LGPL-3.0.
