@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from drawn import draw_picture
 
 from deploy.events import Events
 from deploy.frame import Detections, Frame, Observation, Track
 from deploy.web import WebSettings
 from deploy.web.server import Web
-from drawn import draw_picture
 
 CLASSES = ("square", "door")
 SETTINGS = WebSettings(port=0, rate=30, width=320)
@@ -22,8 +22,9 @@ def observe(number: int, age: float = 0.02, limit: float = 0.3, size: tuple[int,
     image, boxes = draw_picture(np.random.default_rng(number), *size)
     count = len(boxes)
     found = Detections(boxes, np.full(count, 0.875, np.float32), np.zeros(count, np.int64))
+    left, top, right, bottom = (float(side) for side in boxes[0])
     tracks = (
-        Track(1, tuple(map(float, boxes[0])), (3.0, 0.0), 0.875, 0, number, 0.0),  # type: ignore[arg-type]
+        Track(1, (left, top, right, bottom), (3.0, 0.0), 0.875, 0, number, 0.0),
         Track(2, (5.0, 5.0, 60.0, 70.0), (0.0, 0.0), 0.5, 1, 4, 0.4),
     )
     frame = Frame(number, time.monotonic() - age, None, np.ascontiguousarray(image[..., ::-1]), "camera")

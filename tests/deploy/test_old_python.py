@@ -17,7 +17,14 @@ from deploy.cli import main
 ROOT = Path(__file__).resolve().parents[2]
 
 # The newest versions of these that have wheels for Python 3.6; ONNX Runtime's own pins ask for more than it uses.
-_PINS = ("numpy==1.19.4", "opencv-python-headless==4.1.1.26", "onnxruntime==1.3.0", "PyNaCl==1.5.0", "cffi==1.15.1")
+_PINS = (
+    "numpy==1.19.4",
+    "opencv-python-headless==4.1.1.26",
+    "onnxruntime==1.3.0",
+    "PyNaCl==1.5.0",
+    "cffi==1.15.1",
+    "tornado==6.1",
+)
 
 
 def _run(*command: object, **options: object) -> subprocess.CompletedProcess[str]:
@@ -222,3 +229,12 @@ def test_old_python_follows_and_speaks_to_an_autopilot(old, tmp_path):
     assert told[0].pop("q") == told[1].pop("q")
     assert told[0] == pytest.approx(told[1], rel=1e-5)
     assert told[0]["position_valid"] == 1
+
+
+def test_old_python_serves_the_page(old, tmp_path):
+    """Tornado 6.1 reads a request that holds another one as two; ours does not let it."""
+    done = _run(old / "python", ROOT / "tests" / "deploy" / "page_alone.py", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    first, second = done.stdout.splitlines()
+    assert json.loads(first) == [[[1.0, 2.0, 30.0, 40.0, 0.5, "square"]], "ffd8", "ok\n", True]
+    assert second == "400 1 ['web.open']"
