@@ -71,6 +71,11 @@ class FlyBy:
         found = Detections(boxes, scores, classes)
         return Observation(frame, found, tracks, 0.036, 0.3, number // 22, (416, 416), _STAGES)
 
+    @staticmethod
+    def _track(place: int, box: list[float], score: float, index: int) -> Track:
+        left, top, right, bottom = box
+        return Track(place + 1, (left, top, right, bottom), (0.0, 0.0), score, index, 20, 0.3 if place == 4 else 0.0)
+
 
 def fly(web: Web, flight: FlyBy, stop: threading.Event, events: Events) -> None:
     """Publish until told to stop."""
