@@ -39,8 +39,10 @@ def told() -> dict[str, Any]:
             "frames": 9000,
             "rate": 24.8,
             "dropped": 412,
-            "late": 3,
-            "limit": 0.3,
+            "drop_ratio": 0.0438,
+            "stale": 3,
+            "age_limit_ms": 300,
+            "size": [416, 416],
             "milliseconds": {"read": [2.1, 3.0], "resize": [1.9, 2.4], "network": [20.4, 26.9], "decode": [0.8, 1.2]},
             "budget_ms": {"read": 4, "resize": 3, "network": 22, "decode": 2},
         },
@@ -53,16 +55,23 @@ def told() -> dict[str, Any]:
             "model": "model.fp16.onnx",
         },
         "source": {"kind": "csi", "state": "open", "reopened": 1},
-        "health": {
+        "heat": {
             "level": 1,
-            "name": "lower rate",
+            "rung": "slower",
             "reason": "GPU-therm 84 °C",
             "temperatures": {"BCPU-therm": 71.5, "MCPU-therm": 70.0, "GPU-therm": 84.5, "Tboard_tegra": 55.0},
             "limits": {"BCPU-therm": 90, "MCPU-therm": 90, "GPU-therm": 80},
             "power_mode": "MAXP_CORE_ARM",
         },
-        "mavlink": {"connected": True, "sent": 8123, "lost": 2, "round_trip": 0.0041},
-        "log": {"bytes": 52428800, "budget": 1073741824, "is_full": False},
+        "mavlink": {
+            "connection": "/dev/ttyTHS2",
+            "open": True,
+            "autopilot": [1, 1],
+            "round_trip_ms": 4.1,
+            "sent": {"HEARTBEAT": 123, "LANDING_TARGET": 8000},
+            "health": "ACTIVE",
+        },
+        "log": {"is_on": True, "used_mib": 50.2, "problem": None},
     }
 
 

@@ -15,10 +15,11 @@ _DEPTH = 3
 _KNOWN = {
     "loop.frames": ("loop_frames_total", "counter", "Frames that the network ran on."),
     "loop.dropped": ("loop_dropped_frames_total", "counter", "Frames of the source that were never run."),
-    "loop.late": ("loop_late_frames_total", "counter", "Frames that were older than the limit when published."),
+    "loop.stale": ("loop_stale_frames_total", "counter", "Frames older than the limit when they were published."),
+    "loop.corrupt": ("loop_corrupt_frames_total", "counter", "Frames that were no picture."),
+    "loop.detections": ("loop_detections_total", "counter", "Objects found in all frames."),
     "loop.rate": ("loop_frames_per_second", "gauge", "Frames a second, lately."),
-    "loop.age": ("loop_age_seconds", "gauge", "Age of what was published last, when it was published."),
-    "loop.limit": ("loop_age_limit_seconds", "gauge", "Older than this is not current."),
+    "heat.level": ("heat_level", "gauge", "Rung of the heat ladder, 0 is normal."),
 }
 
 
@@ -57,7 +58,7 @@ def _events(counts: Mapping[str, int]) -> Iterable[Family]:
 
 
 def _labelled(status: Mapping[str, Any]) -> Iterable[Family]:
-    loop, health, bundle = (_dict(status.get(name)) for name in ("loop", "health", "bundle"))
+    loop, heat, bundle = (_dict(status.get(name)) for name in ("loop", "heat", "bundle"))
     stages = []
     for stage, values in _dict(loop.get("milliseconds")).items():
         row = values if isinstance(values, (list, tuple)) else [values]
@@ -67,10 +68,12 @@ def _labelled(status: Mapping[str, Any]) -> Iterable[Family]:
     yield Family("skylight_stage_seconds", "gauge", text, stages)
     budgets = _numbers(loop.get("budget_ms"), "stage", 0.001)
     yield Family("skylight_stage_budget_seconds", "gauge", "Time that the board's file gives a stage.", budgets)
-    heat = _numbers(health.get("temperatures"), "zone")
-    yield Family("skylight_temperature_celsius", "gauge", "Temperature of a zone.", heat)
-    limits = _numbers(health.get("limits"), "zone")
+    zones = _numbers(heat.get("temperatures"), "zone")
+    yield Family("skylight_temperature_celsius", "gauge", "Temperature of a zone.", zones)
+    limits = _numbers(heat.get("limits"), "zone")
     yield Family("skylight_temperature_limit_celsius", "gauge", "Temperature from which a zone is too hot.", limits)
+    sent = _numbers(_dict(status.get("mavlink")).get("sent"), "message")
+    yield Family("skylight_mavlink_sent_total", "counter", "Messages sent to the autopilot.", sent)
     labels = {_clean(key): str(value) for key, value in bundle.items() if isinstance(value, (str, int))}
     about = [(labels, 1.0)] if labels else []
     yield Family("skylight_bundle_info", "gauge", "What runs.", about)
@@ -78,7 +81,7 @@ def _labelled(status: Mapping[str, Any]) -> Iterable[Family]:
 
 def _others(status: Mapping[str, Any]) -> Iterable[Family]:
     """Every other number, under the path of its keys."""
-    taken = ("loop.milliseconds", "loop.budget_ms", "health.temperatures", "health.limits", "bundle")
+    taken = ("loop.milliseconds", "loop.budget_ms", "heat.temperatures", "heat.limits", "mavlink.sent", "bundle")
     for path, value in _leaves(status, ()):
         dotted = ".".join(path)
         if any(dotted == one or dotted.startswith(one + ".") for one in taken):

@@ -81,7 +81,7 @@ def fly(web: Web, flight: FlyBy, stop: threading.Event, events: Events) -> None:
     """Publish until told to stop."""
     number = 0
     events.add("info", "source.open", "camera 0, 1280 x 720 at 30 frames a second")
-    events.add("warning", "health.level", "lower rate: GPU-therm 84 °C")
+    events.add("warning", "heat.level", "slower: GPU-therm 84 °C")
     events.add("error", "mavlink.lost", "no heartbeat of the autopilot for 3 s")
     events.add("info", "mavlink.back", "heartbeat of autopilot 1, link was lost for 4.2 s")
     while not stop.wait(1 / _RATE):

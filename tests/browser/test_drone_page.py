@@ -121,11 +121,12 @@ def test_page_draws_and_goes_on_drawing(open_tab):
         assert red.sum() > 1000, "the red square is red"
         tab.until("document.querySelectorAll('#tiles > div').length === 7")
         tab.until("document.getElementById('tiles').innerText.includes('85 °C')")
+        assert "8123 sent, we say ACTIVE" in tab.text("#tiles")
         assert tab.text("#state") == "live, with limits"
         assert "arch 7" in tab.text("h1")
         assert "20.4 / 26.9 of 22 ms over" in tab.text("#stages")
         assert "84.5 of 80 °C" in tab.text("#heat")
-        for told_text in ("TensorRT 8.2.1, fp16", "signed by team", "MAXP_CORE_ARM", "8123"):
+        for told_text in ("TensorRT 8.2.1, fp16", "signed by team", "MAXP_CORE_ARM", "LANDING TARGET 8000"):
             assert told_text in tab.text("#parts")
         events.add("error", "camera.lost", "no frame for <b>5 s</b>")
         tab.until("document.getElementById('events').innerText.includes('no frame for <b>5 s</b>')")
@@ -215,7 +216,7 @@ def test_page_fits_a_phone(open_tab, scheme):
     )
     status = told()
     status["source"]["pipeline"] = "nvarguscamerasrc!" * 20  # one long word
-    status["health"]["temperatures"]["a_zone_with_a_very_long_name_indeed_therm"] = 20.0
+    status["heat"]["temperatures"]["a_zone_with_a_very_long_name_indeed_therm"] = 20.0
     events = Events(stream=None)
     with served(status=lambda: status, events=events) as web, Flight(web):
         events.add("error", "camera.lost", "x" * 300)
@@ -231,7 +232,7 @@ def test_page_fits_a_phone(open_tab, scheme):
 
 def test_page_lives_with_a_status_that_says_nothing(open_tab):
     tab = open_tab()
-    with served(status=lambda: {"loop": None, "health": 3, "mavlink": []}) as web, Flight(web):
+    with served(status=lambda: {"loop": None, "heat": 3, "mavlink": []}) as web, Flight(web):
         tab.page.goto(web.address)
         tab.until(DRAWN.format(1))
         tab.until("document.getElementById('stages').innerText.includes('network')")

@@ -15,7 +15,7 @@ from deploy.frame import Detections, Frame, Observation
 from deploy.web import WebSettings, open_web
 
 events = Events(stream=None)
-status = {"health": {"temperatures": {"GPU-therm": 41.5}}}
+status = {"heat": {"temperatures": {"GPU-therm": 41.5}}}
 web = open_web(WebSettings(port=0), ("square",), lambda: status, events)
 assert web is not None
 address = web.address

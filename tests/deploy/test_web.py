@@ -188,7 +188,8 @@ def test_metrics_are_read_by_prometheus_own_parser():
     assert found["skylight_stage_budget_seconds", (("stage", "network"),)] == 0.022
     assert found["skylight_temperature_celsius", (("zone", "GPU-therm"),)] == 84.5
     assert found["skylight_events_total", (("kind", "stage.slow"),)] == 1
-    assert found["skylight_mavlink_connected", ()] == 1
+    assert found["skylight_mavlink_sent_total", (("message", "HEARTBEAT"),)] == 123
+    assert found["skylight_mavlink_open", ()] == 1
     assert found["skylight_frames_published_total", ()] == 1
     assert found["skylight_frame_current", ()] == 1
     assert 0 < found["skylight_frame_age_seconds", ()] < 60

@@ -128,13 +128,13 @@ function troubleNow(now, age) {
 function stateNow(trouble) {
   if (trouble) return [trouble[0], "bad"];
   if (!shown) return [heard === null ? "connecting" : "waiting for a frame", "none"];
-  const health = known ? part(known.answer.status, "health") : {};
+  const health = known ? part(known.answer.status, "heat") : {};
   return health.level > 0 ? ["live, with limits", "warn"] : ["live", "good"];
 }
 
 function note() {
   const isOff = shown && !shown.head.has_picture;
-  const health = known ? part(known.answer.status, "health") : {};
+  const health = known ? part(known.answer.status, "heat") : {};
   find("note").hidden = !isOff;
   if (isOff) find("note").textContent = `Pictures are switched off on the drone to save heat${health.reason ? ` (${health.reason})` : ""}; boxes go on.`;
 }

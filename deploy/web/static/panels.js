@@ -21,14 +21,14 @@ export function show(answer) {
   const newest = page.newest || {};
   tiles(status, newest);
   stages(part(status, "loop"), newest);
-  heat(part(status, "health"));
+  heat(part(status, "heat"));
   const bundle = part(status, "bundle");
   document.getElementById("bundle").textContent = [bundle.name, bundle.version].filter((one) => one !== undefined).join(" ");
   others(status);
 }
 
 function tiles(status, newest) {
-  const loop = part(status, "loop"), health = part(status, "health"), link = part(status, "mavlink");
+  const loop = part(status, "loop"), health = part(status, "heat"), link = part(status, "mavlink");
   const rate = isNumber(loop.rate) ? loop.rate : newest.rate;
   const frames = isNumber(loop.frames) ? loop.frames : newest.number;
   const dropped = isNumber(loop.dropped) ? loop.dropped : newest.dropped;
@@ -41,8 +41,8 @@ function tiles(status, newest) {
       isNumber(dropped) ? `${dropped} of ${dropped + (frames || 0)}` : ""],
     ["In the picture", newest.tracks ? `${newest.tracks} tracked` : `${newest.detections ?? "–"} found`, newest.tracks ? `${newest.detections} found` : ""],
     ["Hottest", hottest ? `${fixed(hottest[1], 0)} °C` : "–", hottest ? hottest[0] : "no sensor told"],
-    ["Health", health.name ?? health.state ?? (isNumber(health.level) ? `level ${health.level}` : "–"), health.reason ?? "", health.level > 0 ? "warn" : ""],
-    ["Autopilot", link.state ?? connected(link), link.reason ?? (isNumber(link.sent) ? `${link.sent} sent` : ""), isConnected(link) === false ? "bad" : ""],
+    ["Health", health.rung ?? (isNumber(health.level) ? `level ${health.level}` : "–"), health.reason ?? "", health.level > 0 ? "warn" : ""],
+    ["Autopilot", ...autopilot(link)],
   ];
   const made = rows.map(([name, value, more, level]) => {
     const tile = element("div");
@@ -101,7 +101,7 @@ function others(status) {
   for (const [name, values] of Object.entries(status || {})) {
     if (ELSEWHERE.includes(name) || values === null || typeof values !== "object" || !Object.keys(values).length) continue;
     const list = element("dl", undefined, "facts");
-    facts(list, name === "health" ? {...values, temperatures: undefined, limits: undefined} : values);
+    facts(list, name === "heat" ? {...values, temperatures: undefined, limits: undefined} : values);
     const section = element("section");
     section.append(element("h3", words(name)), list);
     made.push(section);
@@ -145,13 +145,13 @@ function hot(temperatures) {
   return rows.sort((one, other) => other[1] - one[1])[0];
 }
 
-function isConnected(link) {
-  return link.is_connected ?? link.connected;
-}
-
-function connected(link) {
-  const is = isConnected(link);
-  return is === undefined ? "–" : is ? "connected" : "lost";
+/** [what, more, level] of the line to the autopilot. */
+function autopilot(link) {
+  if (link.open === undefined) return ["–", "", ""];
+  if (!link.open) return ["no line", link.connection ?? "", "bad"];
+  if (link.autopilot === null) return ["not heard", link.connection ?? "", "bad"];
+  const sent = Object.values(link.sent || {}).filter(isNumber).reduce((sum, one) => sum + one, 0);
+  return ["connected", `${sent} sent${link.health ? `, we say ${link.health}` : ""}`, link.health === "CRITICAL" ? "warn" : ""];
 }
 
 /** A time for people: milliseconds below a second, then seconds. */

@@ -28,12 +28,6 @@ export function draw(canvas, {head, picture}, which) {
   if (picture) {
     pen.imageSmoothingQuality = "high";
     pen.drawImage(picture, 0, 0, width * scale, height * scale);
-  } else {
-    pen.fillStyle = "#a2adb5";
-    pen.font = "16px system-ui, sans-serif";
-    pen.textAlign = "center";
-    pen.fillText("pictures are off, boxes go on", width * scale / 2, height * scale / 2);
-    pen.textAlign = "start";
   }
   if (which === "tracks" && head.tracks.length) {
     for (const [left, top, right, bottom, score, name, number, bridged] of head.tracks) {
