@@ -7,6 +7,7 @@ What the network would find is the drawing's own truth, shaken a little; tempera
 """
 
 import argparse
+import io
 import json
 import sys
 import tempfile
@@ -17,12 +18,14 @@ from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from watched import told
 
 from deploy.events import Events
+from deploy.files import new_file
 from deploy.frame import Detections, Frame, Observation, Track
 from deploy.web import WebSettings
 from deploy.web.server import Web
@@ -93,7 +96,6 @@ def take_picture(address: str, path: Path, width: int = 1280, height: int = 1180
     """The page as a browser shows it after some seconds, as PNG."""
     from playwright.sync_api import sync_playwright
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(
@@ -102,8 +104,10 @@ def take_picture(address: str, path: Path, width: int = 1280, height: int = 1180
         page.goto(address)
         page.wait_for_selector("#picture[data-number]", timeout=60_000)
         page.wait_for_timeout(3000)
-        page.screenshot(path=str(path), full_page=True)
+        shot = Image.open(io.BytesIO(page.screenshot(full_page=True)))
         browser.close()
+    with new_file(path) as part:
+        shot.convert("RGB").quantize(256).save(part, optimize=True)
 
 
 def main() -> None:

@@ -189,6 +189,20 @@ def test_a_request_hidden_in_another_is_never_answered(web, lines):
 
 
 @pytest.mark.parametrize(
+    "rest",
+    [
+        b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"Content-Length: 2\r\n\r\nab",
+        b"Content-Length: 0\r\nContent-Length: 0\r\n\r\n",
+        b"Expect: 100-continue\r\n\r\n",
+    ],
+)
+def test_no_body_is_taken_even_where_its_end_is_plain(web, rest):
+    answer = send(web, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" + rest)
+    assert status(answer) in (400, 413)
+
+
+@pytest.mark.parametrize(
     "data",
     [
         b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 20000 + b"\r\n\r\n",
