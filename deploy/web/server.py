@@ -52,7 +52,7 @@ class Web(Part):
         self._reception = Reception(
             door, self._guests, self._pages.is_known, self._pages.answer, self._pages.is_picture, self._failed
         )
-        self._told, self._told_at = 0, -_QUIET
+        self._told, self._told_at, self._failed_at = 0, -_QUIET, -_QUIET
         self._sockets = _bind(settings)
         host = "[{}]".format(settings.host) if ":" in settings.host else settings.host
         self.address = "http://{}:{}".format(host, self._sockets[0].getsockname()[1])
@@ -121,7 +121,10 @@ class Web(Part):
             self._events.add("warning", "web.refused", text)
 
     def _failed(self, request: Request, error: Exception) -> None:
-        self._events.add("error", "web.failed", "{}: {}: {}".format(request.path, type(error).__name__, error))
+        now = self._clock()
+        if now - self._failed_at > _QUIET:
+            self._failed_at = now
+            self._events.add("error", "web.failed", "{}: {}: {}".format(request.path, type(error).__name__, error))
 
 
 def _bind(settings: WebSettings) -> List[socket.socket]:

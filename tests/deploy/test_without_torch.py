@@ -61,3 +61,19 @@ def test_trusted_keys_need_pynacl(drone, tmp_path):
     done = _run(*command, "--trusted", tmp_path / "keys", cwd=tmp_path)
     assert done.returncode == 2, done.stdout
     assert done.stderr.startswith("skylight-detect: PyNaCl: not installed, and signatures must be checked here; pip")
+
+
+def test_the_page_needs_tornado(drone, tmp_path):
+    code = """
+from deploy.errors import UserError
+from deploy.events import Events
+from deploy.web import WebSettings, open_web
+print(open_web(WebSettings(enabled=False), (), dict, Events()))
+try:
+    open_web(WebSettings(), (), dict, Events())
+except UserError as error:
+    print(error)
+"""
+    done = _run(drone / "python", "-c", code, cwd=tmp_path)
+    refusal = "tornado: not installed, and [web] is enabled; pip install 'tornado>=6.1', or enabled = no in [web]"
+    assert done.stdout.splitlines() == ["None", refusal], done.stderr
