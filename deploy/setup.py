@@ -18,6 +18,7 @@ setup(
         "cpu": ["numpy", "opencv-python-headless<5", "onnxruntime"],
         "signature": ["PyNaCl>=1.5"],
         "autopilot": ["pymavlink>=2.4.41"],
+        "web": ["tornado>=6.1"],
     },
     entry_points={"console_scripts": ["skylight-detect=deploy.cli:main"]},
 )
