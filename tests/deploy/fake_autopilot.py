@@ -96,8 +96,8 @@ def main() -> None:
             if message.get_type() == "TIMESYNC" and message.tc1 == 0 and speaks:
                 send(common.MAVLink_timesync_message(arrived, message.ts1))
             row = {"kind": message.get_type(), "arrived": arrived, "monotonic": time.monotonic()}
-            if row["kind"] == "BAD_DATA":
-                row["reason"] = message.reason
+            if row["kind"] == "BAD_DATA" or row["kind"].startswith("UNKNOWN"):  # of which no checksum is known
+                row["kind"] = "BAD_DATA"
             else:
                 fields = {name: getattr(message, name) for name in message.get_fieldnames()}
                 row["from"] = [message.get_srcSystem(), message.get_srcComponent()]
