@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from drawn_board import CAMERA
 from hypothesis import given
+from hypothesis import settings as trial
 from hypothesis import strategies as st
 
 from deploy.camera import Camera
@@ -54,6 +55,7 @@ def forward(tmp_path_factory: pytest.TempPathFactory) -> Sight:
     return sight(tmp_path_factory.mktemp("camera"), pitch=0.0)
 
 
+@trial(deadline=None)
 @given(st.floats(-0.25, 0.25), st.floats(-0.2, 0.2), st.floats(4, 10))
 def test_a_target_is_found_where_it_was_put(forward, right, down, away):
     aim = aimed(forward, seen((right * away, down * away, away)))
