@@ -147,8 +147,16 @@ def test_boxes_are_where_the_drone_says(open_tab):
             tab.until("document.getElementById('note').hidden === false")
             picture = tab.pixels()
             orange = (np.abs(picture - (0, 159, 230)).max(axis=2) < 30).sum()
-            blue = (np.abs(picture - (233, 180, 86)).max(axis=2) < 30).sum()
-            shares[which] = (orange > 300, blue > 300, int(tab.page.get_attribute("#picture", "data-boxes")) > 0)
+            is_blue = np.abs(picture - (233, 180, 86)).max(axis=2) < 30
+            if which == "tracks":
+                scale = picture.shape[1] / 320
+                left = is_blue[int(25 * scale) : int(68 * scale), int(5 * scale) - 2 : int(5 * scale) + 3].any(axis=1)
+                assert 0.4 < left.mean() < 0.85, "what is not seen is dashed"
+            shares[which] = (
+                orange > 300,
+                is_blue.sum() > 300,
+                int(tab.page.get_attribute("#picture", "data-boxes")) > 0,
+            )
     assert shares["none"] == (False, False, False)
     assert shares["tracks"] == (True, True, True), "the track that is seen, and the one that is bridged"
     assert shares["detections"][1:] == (False, True)
