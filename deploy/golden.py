@@ -79,6 +79,12 @@ class GoldenReport(NamedTuple):
     iou: float
     tells_red_from_blue: bool
 
+    @property
+    def text(self) -> str:
+        """The same in a line."""
+        text = "{} in {}: {} golden frames, {} detections, scores at most {:.4f} away, IoU at least {:.3f}"
+        return text.format(self.model, self.precision, self.frames, self.detections, self.score, self.iou)
+
 
 def check_golden(bundle: Bundle, backend: Any) -> GoldenReport:
     """Run every golden frame through `backend`, which holds the model of `bundle`, and compare.

@@ -1,79 +1,248 @@
-"""The flight loop, from top to bottom: newest frame, resize, network, decode, publish."""
+"""The flight loop, from top to bottom: newest frame, resize, network, decode, track, publish.
+
+Frame age is its contract: what it tells carries its age, and what is older than the limit is told as not current.
+Knows nothing of cameras, of networks, nor of who is told.
+"""
 
 import time
 from collections import deque
-from typing import Callable, Deque, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Deque, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from deploy.backends import OnnxRuntimeBackend
-from deploy.bundle import Bundle
-from deploy.decode import detections_from_network
-from deploy.outputs import Outputs
-from deploy.resize import resize_image, to_tensor
-from deploy.sources import Source
+from deploy.backends import Networks
+from deploy.budget import Budget
+from deploy.errors import refuse
+from deploy.events import Events
+from deploy.frame import Frame, Observation, Track
+from deploy.health.ladder import Orders
+from deploy.part import Part
+from deploy.sources import EndOfSource, Source
 
-STAGES = ("read", "resize", "network", "decode", "draw", "write")
+STAGES = ("read", "resize", "network", "decode", "track", "publish")
 
 # Milliseconds are kept for the newest frames only, so that a run of days needs no more memory than one of minutes.
 _KEPT = 10000
+_NEWEST = 300  # frames, for the status
+_TURN = 0.1  # seconds that the loop waits for a frame before it looks at everything else
+
+
+class LoopSettings(NamedTuple):
+    """What the loop holds itself to.
+
+    age_ms: milliseconds after its capture in which an observation is current; older ones are not told as what is there.
+    frames: to run before it ends, or none for as long as there are any.
+    rate: frames to run per second at most, or none for as many as there are.
+    """
+
+    age_ms: float = 250.0
+    frames: Optional[int] = None
+    rate: Optional[float] = None
+
+    def check(self) -> None:
+        """Refuse what is out of range."""
+        if not 1 <= self.age_ms <= 60000:
+            raise refuse("age_ms={:g}".format(self.age_ms), "is no limit to rely on", "allowed: 1 to 60000 ms")
+        if self.frames is not None and self.frames < 1:
+            raise refuse("frames={}".format(self.frames), "is no number of frames", "give a whole number from 1")
+        if self.rate is not None and not 0.1 <= self.rate <= 1000:
+            raise refuse("rate={:g}".format(self.rate), "is no rate", "allowed: 0.1 to 1000 frames a second")
 
 
 class Summary(NamedTuple):
-    """frames: run. dropped: arrived while busy. detections: found in all. seconds: of the whole run.
+    """frames: run. dropped: arrived while busy. stale: older than the limit when they were published.
 
-    milliseconds: stage -> (median, 99th percentile).
+    corrupt: were no picture. detections: found in all. seconds: of the whole run.
+    milliseconds, age_ms: (median, 99th percentile), by stage and in all.
     """
 
     frames: int
     dropped: int
+    stale: int
+    corrupt: int
     detections: int
     seconds: float
     milliseconds: Dict[str, List[float]]
+    age_ms: List[float]
 
 
-def run(
-    source: Source,
-    bundle: Bundle,
-    backend: OnnxRuntimeBackend,
-    outputs: Optional[Outputs] = None,
-    max_frames: Optional[int] = None,
-    should_stop: Optional[Callable[[], bool]] = None,
-    on_frame: Optional[Callable[[int], None]] = None,
-) -> Summary:
-    """Run the network on every frame of `source` until it ends, `max_frames` are done or `should_stop` says so."""
-    times: Dict[str, Deque[float]] = {stage: deque(maxlen=_KEPT) for stage in STAGES}
-    frames = found = 0
-    started = stage_start = time.perf_counter()
-    for frame in source:
-        marks = [stage_start, time.perf_counter()]
-        image, placement = resize_image(frame.image, bundle.width, bundle.height, bundle.resize_mode)
-        tensor = to_tensor(image)
-        marks.append(time.perf_counter())
-        boxes, scores = backend.infer(tensor)
-        marks.append(time.perf_counter())
-        detections = detections_from_network(boxes, scores, bundle.score_threshold, bundle.nms_threshold, placement)
-        marks.append(time.perf_counter())
-        age = time.monotonic() - frame.captured
-        if outputs is not None:
-            outputs.picture(frame, detections, (marks[3] - marks[2]) * 1000)
-        marks.append(time.perf_counter())
-        if outputs is not None:
-            spent = {stage: (b - a) * 1000 for stage, a, b in zip(STAGES, marks, marks[1:])}
-            outputs.frame(frame, detections, age, spent)
-        marks.append(time.perf_counter())
-        for stage, begin, end in zip(STAGES, marks, marks[1:]):
-            times[stage].append((end - begin) * 1000)
-        frames += 1
-        found += len(detections.scores)
-        if on_frame is not None:
-            on_frame(frames)
-        if frames == max_frames or (should_stop is not None and should_stop()):
-            break
-        stage_start = time.perf_counter()
-    percentiles = {
-        stage: [round(float(value), 3) for value in np.percentile(kept, (50, 99))]
-        for stage, kept in times.items()
-        if kept
-    }
-    return Summary(frames, source.dropped, found, time.perf_counter() - started, percentiles)
+class Loop:
+    """Takes the newest frame of a source again and again, and hands what it tells to every part.
+
+    parts: in the order in which they are told. vision: that runs. tracker: has `update(seconds, detections)` and
+    `reset()`, or None for no tracks. orders: what heat and power allow, asked at every turn. budget_ms: milliseconds
+    that each of STAGES may take on this board; a stage over it is named in an event.
+
+    A part that is not vital and fails is said and left out from then on; a vital one ends the loop, and so does the
+    network.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        networks: Networks,
+        parts: Sequence[Part] = (),
+        settings: Optional[LoopSettings] = None,
+        tracker: Any = None,
+        events: Optional[Events] = None,
+        orders: Optional[Callable[[], Orders]] = None,
+        budget_ms: Optional[Mapping[str, float]] = None,
+    ) -> None:
+        self._source, self._networks = source, networks
+        self.parts = list(parts)
+        self.vision = networks.own
+        self._settings = settings or LoopSettings()
+        self._tracker = tracker
+        self._events = events or Events(None)
+        self._orders = orders or Orders
+        self._next: Optional[Networks] = None
+        self._budget = Budget(budget_ms or {}, self._events)
+        self._times: Dict[str, Deque[float]] = {stage: deque(maxlen=_KEPT) for stage in STAGES}
+        self._ages: Deque[float] = deque(maxlen=_KEPT)
+        self._ends: Deque[float] = deque(maxlen=_NEWEST)
+        self._newest: Optional[Observation] = None
+        self._due = 0.0
+        self.frames = self._found = self._stale = self._corrupt = 0
+
+    def run(self, should_stop: Callable[[], bool] = lambda: False) -> Summary:
+        """Run until the source ends, so many frames were run as the settings say, or `should_stop` says so."""
+        started = time.perf_counter()
+        while self.frames != self._settings.frames and not should_stop():
+            if not self._is_due():
+                continue
+            asked = time.monotonic()
+            try:
+                frame = self._source.newest(_TURN)
+            except EndOfSource:
+                break
+            if frame is None:
+                self._tell_nothing()
+            elif self._is_picture(frame):
+                self._tell(frame, time.monotonic() - max(asked, frame.captured))
+        return self._summary(time.perf_counter() - started)
+
+    def change(self, networks: Networks) -> None:
+        """Run another bundle from the next frame on; its golden frames must have been checked. Called from anywhere."""
+        self._next = networks
+
+    def status(self) -> Dict[str, Any]:
+        """What page, metrics and doctor show of the loop; called from any thread."""
+        newest, ends = self._newest, list(self._ends)
+        spent = {stage: _percentiles(list(times)[-_NEWEST:]) for stage, times in self._times.items() if times}
+        is_rate = len(ends) > 1 and ends[-1] > ends[0]
+        total = self.frames + self._source.dropped
+        return {
+            "frames": self.frames,
+            "frame": newest.frame.number if newest else None,
+            "captured": newest.frame.captured if newest else None,
+            "age_ms": (time.monotonic() - newest.frame.captured) * 1000 if newest else None,
+            "age_limit_ms": self._settings.age_ms,
+            "age_at_publish_ms": _percentiles(list(self._ages)[-_NEWEST:]) if self._ages else None,
+            "rate": (len(ends) - 1) / (ends[-1] - ends[0]) if is_rate else 0.0,
+            "dropped": self._source.dropped,
+            "drop_ratio": self._source.dropped / total if total else 0.0,
+            "stale": self._stale,
+            "corrupt": self._corrupt,
+            "detections": self._found,
+            "size": list(self.vision.size),
+            "milliseconds": spent,
+            "budget_ms": self._budget.limits,
+            "over_budget": sorted(self._budget.over),
+        }
+
+    def _is_due(self) -> bool:
+        """Whether the next frame may be run; waits a little where orders want fewer of them."""
+        rates = [rate for rate in (self._settings.rate, self._orders().max_rate) if rate is not None]
+        wait = self._due - time.monotonic()
+        if rates and wait > 0:
+            time.sleep(min(wait, _TURN))
+            if wait > _TURN:
+                self._tell_nothing()
+                return False
+        self._due = time.monotonic() + (1 / min(rates) if rates else 0.0)
+        return True
+
+    def _tell(self, frame: Frame, read: float) -> None:
+        """Look at a frame, and tell every part what it showed."""
+        self._choose_vision()
+        detections, spent = self.vision.look(frame.image)
+        spent["read"] = read * 1000
+        begin = time.perf_counter()
+        tracks = self._follow(frame, detections)
+        spent["track"] = (time.perf_counter() - begin) * 1000
+        age, limit = time.monotonic() - frame.captured, self._settings.age_ms / 1000
+        told = Observation(frame, detections, tracks, age, limit, self._source.dropped, self.vision.size, spent)
+        begin = time.perf_counter()
+        for part in list(self.parts):
+            self._call(part, lambda one: one.publish(told))
+        self._account(told, (time.perf_counter() - begin) * 1000)
+
+    def _tell_nothing(self) -> None:
+        now = time.monotonic()
+        for part in list(self.parts):
+            self._call(part, lambda one: one.idle(now))
+
+    def _call(self, part: Part, what: Callable[[Part], None]) -> None:
+        try:
+            what(part)
+        except Exception as error:
+            if part.is_vital:
+                raise
+            self.parts.remove(part)
+            self._events.add("error", "part." + part.name, "{} failed and is left out: {!r}".format(part.name, error))
+
+    def _follow(self, frame: Frame, detections: Any) -> Tuple[Track, ...]:
+        if self._tracker is None:
+            return ()
+        seconds = frame.captured if self._source.kind == "live" or frame.source_time is None else frame.source_time
+        tracks: Tuple[Track, ...] = self._tracker.update(seconds, detections)
+        return tracks
+
+    def _choose_vision(self) -> None:
+        """The network that orders want, and the bundle that was changed to."""
+        if self._next is not None:
+            self._networks.close()
+            self._networks, self._next = self._next, None
+            self.vision = self._networks.own
+            if self._tracker is not None:
+                self._tracker.reset()
+            self._events.add("info", "bundle.changed", "{0.name} {0.version} runs".format(self.vision.bundle))
+        wanted = self._networks.at(self._orders().size)
+        if wanted is not self.vision:
+            self.vision = wanted
+            self._events.add("info", "network.size", "{}x{} runs".format(*wanted.size))
+
+    def _is_picture(self, frame: Frame) -> bool:
+        image = frame.image
+        is_array = isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3
+        if is_array and image.shape[2] == 3 and image.size:
+            return True
+        self._corrupt += 1
+        self._events.add("warning", "frame.corrupt", "frame {} is no picture".format(frame.number))
+        return False
+
+    def _account(self, told: Observation, publish: float) -> None:
+        self._newest = told
+        spent = dict(told.milliseconds, publish=publish)
+        for stage in STAGES:
+            self._times[stage].append(spent[stage])
+        self._budget.check(spent)
+        self._ages.append(told.age * 1000)
+        self._ends.append(time.monotonic())
+        self.frames += 1
+        self._found += len(told.detections.scores)
+        if not told.is_current:
+            self._stale += 1
+            text = "frame {} was {:.0f} ms old when it was told, the limit is {:g} ms"
+            text = text.format(told.frame.number, told.age * 1000, self._settings.age_ms)
+            self._events.add("warning", "loop.stale", text)
+
+    def _summary(self, seconds: float) -> Summary:
+        spent = {stage: _percentiles(times) for stage, times in self._times.items() if times}
+        ages = _percentiles(self._ages) if self._ages else []
+        dropped = self._source.dropped
+        return Summary(self.frames, dropped, self._stale, self._corrupt, self._found, seconds, spent, ages)
+
+
+def _percentiles(values: Sequence[float]) -> List[float]:
+    return [round(float(value), 3) for value in np.percentile(list(values), (50, 99))]

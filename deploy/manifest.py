@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any, Callable, Dict, NamedTuple, Sequence, Tuple
 
 from deploy.errors import refuse
-from deploy.resize import RESIZE_MODES
 from deploy.strict_json import canonical_json, parse_json, short
 
 SCHEMA = 2
 PRECISIONS = ("fp32", "fp16", "int8")
+RESIZE_MODES = ("stretch", "letterbox")
 MANIFEST_LIMIT = 4 << 20  # bytes
 GOLDEN = "golden/golden.json"
 

@@ -14,18 +14,22 @@ import numpy as np
 
 from deploy.draw import draw
 from deploy.errors import UserError, refuse
-from deploy.frame import Detections, Frame
+from deploy.frame import Detections, Frame, Observation, Track
+from deploy.part import Part
 
 NAMES = ("detections.jsonl", "annotated.mp4", "annotated")
 _MPEG4 = cv2.VideoWriter_fourcc(*"mp4v")  # type: ignore[attr-defined]  # VideoWriter.fourcc is newer than 4.1.1
 
 
-class Outputs:
+class Outputs(Part):
     """Writes a run into `folder`: detections.jsonl, and annotated.mp4 or, for pictures, annotated/.
 
     with_pictures: whether the drawn frames are wanted. is_video: one video, or one picture per frame.
-    frames: lines written so far.
+    frames: lines written so far. What cannot be written is refused: without its results a run is for nothing.
     """
+
+    name = "files"
+    is_vital = True
 
     def __init__(
         self, folder: Path, classes: Sequence[str], fps: Optional[float], is_video: bool, with_pictures: bool
@@ -52,9 +56,26 @@ class Outputs:
         """Write the first line: what ran, on what."""
         self._lines.write(json.dumps(content) + "\n")
 
-    def frame(self, frame: Frame, detections: Detections, age: float, milliseconds: Dict[str, float]) -> None:
-        """Write one frame's line; `age` in seconds since capture, `milliseconds` per stage."""
-        found = [
+    def publish(self, observation: Observation) -> None:
+        """Write a frame's line and, where pictures are wanted, draw it."""
+        frame, detections = observation.frame, observation.detections
+        row = {
+            "frame": frame.number,
+            "name": frame.name,
+            "captured": frame.captured,
+            "source_time": frame.source_time,
+            "age_ms": round(observation.age * 1000, 3),
+            "detections": self._found(detections),
+            "tracks": [self._track(track) for track in observation.tracks],
+            "milliseconds": {stage: round(value, 3) for stage, value in observation.milliseconds.items()},
+        }
+        self._lines.write(json.dumps(row) + "\n")
+        if self._with_pictures:
+            self._picture(frame, detections, observation.milliseconds["network"])
+        self.frames += 1
+
+    def _found(self, detections: Detections) -> List[Dict[str, Any]]:
+        return [
             {
                 "class": int(index),
                 "name": self._classes[int(index)],
@@ -63,22 +84,17 @@ class Outputs:
             }
             for box, score, index in zip(*detections)
         ]
-        row = {
-            "frame": frame.number,
-            "name": frame.name,
-            "captured": frame.captured,
-            "source_time": frame.source_time,
-            "age_ms": round(age * 1000, 3),
-            "detections": found,
-            "milliseconds": {stage: round(value, 3) for stage, value in milliseconds.items()},
-        }
-        self._lines.write(json.dumps(row) + "\n")
-        self.frames += 1
 
-    def picture(self, frame: Frame, detections: Detections, network_ms: float) -> None:
-        """Draw one frame, if pictures are wanted."""
-        if not self._with_pictures:
-            return
+    def _track(self, track: Track) -> Dict[str, Any]:
+        return {
+            "number": track.number,
+            "name": self._classes[track.class_index],
+            "score": round(track.score, 5),
+            "box": [round(value, 2) for value in track.box],
+            "bridged_ms": round(track.bridged * 1000, 3),
+        }
+
+    def _picture(self, frame: Frame, detections: Detections, network_ms: float) -> None:
         image = draw(frame, detections, self._classes, "frame {}  {:.1f} ms".format(frame.number, network_ms))
         bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
         if self._is_video:

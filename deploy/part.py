@@ -10,9 +10,13 @@ from deploy.frame import Observation
 
 
 class Part:
-    """Does nothing; a part overrides what concerns it."""
+    """Does nothing; a part overrides what concerns it.
+
+    name: one word, for status and events. is_vital: whether the loop must end where this part raises.
+    """
 
     name = "part"
+    is_vital = False
 
     def publish(self, observation: Observation) -> None:
         """Take what a frame told. It may be older than its limit; then it must not be told as current."""

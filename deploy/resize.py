@@ -3,14 +3,13 @@
 The mode belongs to the weights: AlexeyAB's Darknet stretches, the original letterboxes. Knows nothing about networks.
 """
 
-from typing import NamedTuple, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 import cv2
 import numpy as np
 
 from deploy.errors import refuse
-
-RESIZE_MODES = ("stretch", "letterbox")
+from deploy.manifest import RESIZE_MODES
 
 # image.c letterbox_image fills with .5
 _BORDER = 127
@@ -51,10 +50,15 @@ def resize_image(image: np.ndarray, network_width: int, network_height: int, mod
     return canvas, placement
 
 
-def to_tensor(image: np.ndarray) -> np.ndarray:
-    """Turn (H, W, 3) uint8 into the network's input, (1, 3, H, W) float32 from 0 to 1."""
-    tensor = np.empty((1, 3) + image.shape[:2], np.float32)
-    np.divide(image.transpose(2, 0, 1), np.float32(255), out=tensor[0])  # as in training, to the last bit
+def to_tensor(image: np.ndarray, out: Optional[np.ndarray] = None) -> np.ndarray:
+    """Turn (H, W, 3) uint8 into the network's input, (1, 3, H, W) float32 from 0 to 1.
+
+    out: an array of that shape to fill and return, which spares the time that fresh memory takes.
+    """
+    tensor = np.empty((1, 3) + image.shape[:2], np.float32) if out is None else out
+    for plane, channel in zip(tensor[0], cv2.split(image)):  # plane by plane takes a third of the time
+        plane[...] = channel
+        np.divide(plane, np.float32(255), out=plane)  # as in training, to the last bit
     return tensor
 
 

@@ -31,7 +31,7 @@ __all__ = [
 
 Precision = Literal["fp32", "fp16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
-Stage = Literal["read", "resize", "network", "decode", "draw", "write"]
+Stage = Literal["read", "resize", "network", "decode", "track", "publish"]
 
 _FOLDER = Path(__file__).parent / "boards"
 _PLACEHOLDERS = ("sensor", "device", "url", "width", "height", "fps")

@@ -36,15 +36,20 @@ class Speaker:
     """Turns messages into bytes and bytes into messages, for one thread.
 
     write: takes the bytes of a message, returns whether they went. signing_key: 32 bytes, None without signatures;
-    with it, what is not signed with it is not heard.
+    with it, what is not signed with it is not heard. on_sent: told of every message that went, as a dict.
     """
 
     def __init__(
-        self, system: int, component: int, write: Callable[[bytes], bool], signing_key: Optional[bytes] = None
+        self,
+        system: int,
+        component: int,
+        write: Callable[[bytes], bool],
+        signing_key: Optional[bytes] = None,
+        on_sent: Optional[Callable[[Dict[str, Any]], None]] = None,
     ) -> None:
         self.dialect = import_mavlink()
         self.ids = (system, component)
-        self._write = write
+        self._write, self._on_sent = write, on_sent
         self._parser = self.dialect.MAVLink(None, srcSystem=system, srcComponent=component)
         self._parser.robust_parsing = True
         self.sent: Dict[str, int] = {}
@@ -61,6 +66,8 @@ class Speaker:
         if went:
             name = message.get_type()
             self.sent[name] = self.sent.get(name, 0) + 1
+            if self._on_sent is not None:
+                self._on_sent(message.to_dict())
         return went
 
     def hear(self, data: bytes) -> List[Any]:

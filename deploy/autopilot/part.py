@@ -31,10 +31,12 @@ _PATIENCE = 3.0  # seconds in which the thread must end
 class MavlinkPart(Part):
     """Tells the autopilot about the best target. Raises UserError where the settings cannot be met.
 
-    sight: aims. classes: names, by index. health: a heartbeat says CRITICAL while it is False; set by who watches heat.
+    sight: aims. classes: names, by index. on_sent: told of every message that went, for a log. health: a heartbeat says
+    CRITICAL while it is False; set by who watches heat.
     """
 
     name = "mavlink"
+    is_vital = True
 
     def __init__(
         self,
@@ -43,6 +45,7 @@ class MavlinkPart(Part):
         classes: Sequence[str],
         events: Events,
         clock: Callable[[], float] = time.monotonic,
+        on_sent: Optional[Callable[[Dict[str, Any]], None]] = None,
     ) -> None:
         if settings.connection is None:
             raise refuse("connection=none", "there is no autopilot to tell", "leave this part out")
@@ -53,7 +56,7 @@ class MavlinkPart(Part):
             raise refuse("angles=body", "the camera does not look down", remedy)
         key = read_signing_key(Path(settings.signing_key)) if settings.signing_key is not None else None
         self._link = Link(parse_address(settings.connection), clock, self._line_changed)
-        self._speaker = Speaker(settings.system, settings.component, self._link.write, key)
+        self._speaker = Speaker(settings.system, settings.component, self._link.write, key, on_sent)
         self._sync = TimeSync()
         self.health = True
         self._lock = threading.Lock()

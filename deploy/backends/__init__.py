@@ -2,7 +2,7 @@
 
 from deploy.backends.choose import AUTO, ENGINES, KINDS, Choice, open_backend
 from deploy.backends.contract import Backend, check_contract
-from deploy.backends.networks import Network, Networks, open_networks
+from deploy.backends.networks import Networks, open_networks
 from deploy.backends.onnx_runtime import OnnxRuntimeBackend
 
 __all__ = [
@@ -11,7 +11,6 @@ __all__ = [
     "KINDS",
     "Backend",
     "Choice",
-    "Network",
     "Networks",
     "OnnxRuntimeBackend",
     "check_contract",

@@ -3,57 +3,30 @@
 Knows nothing of heat.
 """
 
-from typing import List, NamedTuple, Optional, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 from deploy.backends.choose import Choice, open_backend
-from deploy.backends.contract import Backend
 from deploy.bundle import Bundle
 from deploy.events import Events
 from deploy.golden import GoldenReport, check_golden
-
-
-class Network(NamedTuple):
-    """A loaded model. bundle: the bundle whose first model it is, which says how it is fed."""
-
-    bundle: Bundle
-    backend: Backend
+from deploy.vision import Vision
 
 
 class Networks:
-    """One of which is current. networks: at least one, largest first; the first is current."""
+    """own: the one that runs unless a smaller one is wanted. networks: at least one, that one first, then by size."""
 
-    def __init__(self, networks: Sequence[Network]) -> None:
+    def __init__(self, networks: Sequence[Vision]) -> None:
         self._networks = tuple(networks)
-        self._index = 0
-
-    @property
-    def current(self) -> Network:
-        """The one that runs."""
-        return self._networks[self._index]
+        self.own = self._networks[0]
 
     @property
     def sizes(self) -> Tuple[Tuple[int, int], ...]:
         """(width, height) of each input, pixels, largest first."""
-        return tuple((network.bundle.width, network.bundle.height) for network in self._networks)
+        return tuple(network.size for network in self._networks)
 
-    @property
-    def has_smaller(self) -> bool:
-        """Whether there is one smaller than the current."""
-        return self._index + 1 < len(self._networks)
-
-    def use_smaller(self) -> bool:
-        """Change to the next smaller one; False where there is none."""
-        if not self.has_smaller:
-            return False
-        self._index += 1
-        return True
-
-    def use_larger(self) -> bool:
-        """Change to the next larger one; False where there is none."""
-        if self._index == 0:
-            return False
-        self._index -= 1
-        return True
+    def at(self, size: Optional[Tuple[int, int]]) -> Vision:
+        """The network whose input has `size`, pixels; the bundle's own for None, and where there is none of it."""
+        return next((network for network in self._networks if network.size == size), self.own)
 
     def check_golden(self, events: Optional[Events] = None) -> List[GoldenReport]:
         """Run the golden frames through every network, before any of them flies.
@@ -68,7 +41,7 @@ class Networks:
     def close(self) -> None:
         """Give back what all of them hold."""
         for network in self._networks:
-            network.backend.close()
+            network.close()
 
 
 def open_networks(bundle: Bundle, choice: Optional[Choice] = None, events: Optional[Events] = None) -> Networks:
@@ -79,13 +52,14 @@ def open_networks(bundle: Bundle, choice: Optional[Choice] = None, events: Optio
     choice = choice or Choice()
     if choice.model is not None:
         bundle = bundle.with_model(choice.model)
-    networks: List[Network] = []
+    networks: List[Vision] = []
     try:
         for size in _sizes(bundle, choice):
             backend = open_backend(bundle, choice, events, size)
-            networks.append(Network(bundle.with_model(backend.model), backend))
+            networks.append(Vision(bundle.with_model(backend.model), backend))
     except BaseException:
-        Networks(networks).close()
+        for network in networks:
+            network.close()
         raise
     return Networks(networks)
 
@@ -101,9 +75,7 @@ def _sizes(bundle: Bundle, choice: Choice) -> List[Tuple[int, int]]:
 def _tell(events: Optional[Events], kind: str, report: GoldenReport) -> None:
     if events is None:
         return
-    text = "{} in {}: {} golden frames, {} detections, scores at most {:.4f} away, IoU at least {:.3f}"
-    facts = (report.model, report.precision, report.frames, report.detections, report.score, report.iou)
-    events.add("info", kind, text.format(*facts))
+    events.add("info", kind, report.text)
     if not report.tells_red_from_blue:
         text = "the golden frames of {} would not notice red taken for blue".format(report.model)
         events.add("warning", "golden.weak", text)

@@ -2,14 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from pipeline.cli.app import Json, app
-
-if TYPE_CHECKING:
-    from deploy.replay import Detect
 
 __all__ = ["log_app"]
 
@@ -42,12 +39,13 @@ def replay(
 ) -> None:
     """Run a bundle on the frames of a flight and show what it finds otherwise."""
     from deploy.flightlog.reading import FlightRecords, find_flight
-    from deploy.replay import replay as compare_frames
-    from deploy.replay_report import collect, replay_json, replay_text
+    from deploy.replay.frames import open_detector
+    from deploy.replay.frames import replay as compare_frames
+    from deploy.replay.report import collect, replay_json, replay_text
 
     records = FlightRecords(find_flight(log, flight))
-    before = _detector(against) if against is not None else None
-    frames = collect(compare_frames(records, _detector(bundle), video, before), out)
+    before = open_detector(against) if against is not None else None
+    frames = collect(compare_frames(records, open_detector(bundle), video, before), out)
     print(json.dumps(replay_json(frames)) if as_json else replay_text(frames))
 
 
@@ -78,13 +76,3 @@ def export(
         print(json.dumps({"folder": str(out), "frames": [candidate.image_id for candidate in picked]}))
         return
     print(f"{out}: {len(picked)} frames with drafts of labels; correct them before they are trained on")
-
-
-def _detector(folder: Path) -> "Detect":
-    """What finds with the bundle in `folder`, on this machine."""
-    from deploy.backends import OnnxRuntimeBackend
-    from deploy.bundle import read_bundle
-    from deploy.replay import bundle_detector
-
-    bundle = read_bundle(folder)
-    return bundle_detector(bundle, OnnxRuntimeBackend(bundle.model))

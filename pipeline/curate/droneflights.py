@@ -12,7 +12,7 @@ import numpy as np
 
 from deploy.flightlog.reading import FlightRecords, flight_name
 from deploy.flightlog.segments import segments
-from deploy.replay import named_rows
+from deploy.replay.frames import named_rows
 from pipeline.curate.flightlog import FlightFrame, FlightLog
 from pipeline.curate.flights import PickedFrame, draft_candidate, lay_down
 from pipeline.curate.review import Candidate

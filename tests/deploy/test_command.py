@@ -202,8 +202,8 @@ def test_interrupted_run_says_what_it_keeps(colours, long_video, tmp_path):
 
 def test_interrupt_before_the_first_frame_is_no_traceback(colours, tmp_path):
     heard = "signal.signal(2, signal.default_int_handler)"  # a shell may have started the tests deaf to Ctrl-C
-    patched = "c.read_bundle = lambda *_: os.kill(os.getpid(), 2)"
-    code = f"import deploy.cli as c, os, signal; {heard}; {patched}; exit(c.main())"
+    patched = "r.read_bundle = lambda *_: os.kill(os.getpid(), 2)"
+    code = f"import deploy.cli as c, deploy.run as r, os, signal; {heard}; {patched}; exit(c.main())"
     command = [sys.executable, "-c", code, "--bundle", str(colours), "--source", "x", "--out", str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (130, "skylight-detect: stopped\n")

@@ -41,7 +41,7 @@ def test_video_gives_a_line_per_frame_and_an_annotated_video(tmp_path, skylight,
     assert [row["source_time"] for row in rows] == pytest.approx([n / 10 for n in range(12)])
     captured = [row["captured"] for row in rows]
     assert captured == sorted(set(captured))
-    assert set(rows[0]["milliseconds"]) == {"read", "resize", "network", "decode", "draw"}
+    assert set(rows[0]["milliseconds"]) == {"read", "resize", "network", "decode", "track"}
     assert open_source(str(tmp_path / "out" / "annotated.mp4")).length == 12
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["annotated.mp4", "detections.jsonl"]
 

@@ -11,19 +11,16 @@ from pathlib import Path
 import pytest
 from signed_bundle import edit, make_key, write_signed
 
-from deploy import doctor
-from deploy.check_life import ENGINES, check_bundle, check_engine, check_keys, check_service, check_settings
-from deploy.check_machine import check_cameras, check_disk, check_memory, check_power, check_serial, check_time
-from deploy.check_software import check_libraries, check_network, check_numpy, check_opencv, check_python
-from deploy.checks import Check, Machine
 from deploy.engine_cache import EngineKey, keep_engine
-from deploy.install import install
+from deploy.life import doctor
+from deploy.life.check_flight import ENGINES, check_bundle, check_engine, check_keys, check_service, check_settings
+from deploy.life.check_machine import check_cameras, check_disk, check_memory, check_power, check_serial, check_time
+from deploy.life.check_software import check_libraries, check_network, check_numpy, check_opencv, check_python
+from deploy.life.checks import Check, Machine
+from deploy.life.install import install
+from deploy.life.store import CURRENT, Notes, linked, write_notes
 from deploy.signature import trusted_keys
-from deploy.start import LifeSettings
-from deploy.store import CURRENT, Notes, linked, write_notes
 from jetson.board import read_board
-
-SECTIONS = {"life": LifeSettings}
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +60,7 @@ class Drone:
 
     def machine(self) -> Machine:
         environment = dict(os.environ, PATH=f"{self.root}/tools:/usr/bin:/bin", PYTHONPATH=f"{self.root}/modules")
-        return doctor.look_at(self.root, sections=SECTIONS, environment=environment)
+        return doctor.look_at(self.root, environment=environment)
 
 
 @pytest.fixture
@@ -120,12 +117,12 @@ def test_command_prints_a_line_each_and_knows_a_problem(drone, capsys):
     parser = argparse.ArgumentParser()
     doctor.add_arguments(parser)
     drone.write("/etc/skylight/detect.ini", "[life]\nfailed_starts = often\n")
-    assert doctor.run(parser.parse_args(["--root", str(drone.root)]), SECTIONS) == 1
+    assert doctor.run(parser.parse_args(["--root", str(drone.root)])) == 1
     lines = capsys.readouterr().out.splitlines()
     assert all(line.startswith(("ok ", "warning ", "problem ")) for line in lines[:-1])
     (line,) = [line for line in lines if " settings " in line]
     assert line.endswith("failed_starts=often: cannot be taken -> write a whole number")
-    assert doctor.run(parser.parse_args(["--root", str(drone.root), "--json"]), SECTIONS) == 1
+    assert doctor.run(parser.parse_args(["--root", str(drone.root), "--json"])) == 1
     rows = json.loads(capsys.readouterr().out)
     assert len(rows) == len(lines) - 1
     assert all(row["remedy"] for row in rows if row["level"] != "ok")

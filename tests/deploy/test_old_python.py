@@ -151,10 +151,10 @@ def test_old_python_builds_and_runs_an_engine(old, tmp_path):
 _LIFE = """
 import argparse, sys
 from pathlib import Path
-from deploy import doctor, install, list_bundles, roll_back
+from deploy.life import doctor, install, list_bundles, roll_back
 from deploy.settings import read_settings, settings_text
-from deploy.start import LifeSettings, Proving, choose_bundle
-from deploy.systemd import Watchdog
+from deploy.life.start import LifeSettings, Proving, choose_bundle
+from deploy.life.systemd import Watchdog
 def run(command, *texts):
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)

@@ -17,10 +17,10 @@ from deploy.bundle import read_bundle
 from deploy.errors import UserError
 from deploy.events import Events
 from deploy.golden import check_golden
-from deploy.install import install
+from deploy.life.install import install
+from deploy.life.start import Proving, choose_bundle
+from deploy.life.store import CURRENT, linked, read_notes, roll_back
 from deploy.signature import PublicKey, trusted_keys
-from deploy.start import Proving, choose_bundle
-from deploy.store import CURRENT, linked, read_notes, roll_back
 
 HERE = Path(__file__).parent
 Keys = tuple[PublicKey, ...]

@@ -14,12 +14,13 @@ from signed_bundle import edit
 
 from deploy.backends import OnnxRuntimeBackend
 from deploy.bundle import Bundle, read_bundle
+from deploy.cli import main
 from deploy.flightlog.reading import FlightRecords, find_flight
 from deploy.frame import Observation
 from deploy.golden import detect_frame
-from deploy.replay import Named, bundle_detector, compare, replay, summarise
-from deploy.replay_command import main
+from deploy.replay.frames import Named, bundle_detector, compare, replay, summarise
 from deploy.sources import open_source
+from deploy.vision import Vision
 from pipeline.curate.droneflights import read_drone_log, write_kept_frames
 from pipeline.curate.flights import pick_frames, unreviewed_ids
 from pipeline.errors import UserError
@@ -71,7 +72,9 @@ def log(bundle: Bundle, video: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 def test_the_same_bundle_finds_the_same_on_the_video(log, video, bundle):
     backend = OnnxRuntimeBackend(bundle.model)
-    frames = [frame for frame, _ in replay(FlightRecords(find_flight(log)), bundle_detector(bundle, backend), video)]
+    frames = [
+        frame for frame, _ in replay(FlightRecords(find_flight(log)), bundle_detector(Vision(bundle, backend)), video)
+    ]
     total = summarise(frames)
     assert (total.frames, total.changed_frames, total.appears, total.vanishes, total.moves) == (12, 0, 0, 0, 0)
     assert total.before == total.after == total.stays == 9
@@ -187,9 +190,9 @@ def test_frames_that_were_deleted_are_left_out(log, tmp_path):
 
 
 def test_the_drone_replays_too(log, bundle, strict, tmp_path, capsys):
-    assert main([str(log), "--bundle", str(strict.root), "--against", str(bundle.root), "--json"]) == 0
+    assert main(["replay", str(log), "--bundle", str(strict.root), "--against", str(bundle.root), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["summary"]["vanishes"] >= 3
-    assert main([str(tmp_path), "--bundle", str(strict.root)]) == 2
+    assert main(["replay", str(tmp_path), "--bundle", str(strict.root)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 

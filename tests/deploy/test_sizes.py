@@ -11,7 +11,6 @@ from deploy.backends import Choice, open_networks
 from deploy.bundle import Bundle
 from deploy.errors import UserError
 from deploy.events import Events
-from deploy.golden import detect_frame
 from deploy.manifest import Model
 from deploy.pictures import read_picture
 
@@ -32,18 +31,15 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return _bundle(tmp_path_factory.mktemp("sizes"), colour_model(SMALL))
 
 
-def test_networks_change_to_the_smaller_size_and_back(bundle):
+def test_a_network_for_each_size_the_own_one_where_there_is_none(bundle):
     networks = open_networks(bundle, CHOICE)
     assert networks.sizes == ((SIZE, SIZE), (SMALL, SMALL))
     image = read_picture(bundle.root / "golden" / "frame-0.png")
-    found, widths = [], []
-    for change in (networks.use_larger, networks.use_smaller, networks.use_smaller, networks.use_larger):
-        is_changed = change()
-        network = networks.current
-        assert (network.bundle.width, network.backend.width) == (network.backend.width, network.bundle.models[0].width)
-        found.append(detect_frame(network.bundle, network.backend, image, 0.5))
-        widths.append((is_changed, network.backend.width))
-    assert widths == [(False, SIZE), (True, SMALL), (False, SMALL), (True, SIZE)]
+    found = []
+    for size, width in ((None, SIZE), ((SMALL, SMALL), SMALL), ((7, 7), SIZE)):
+        vision = networks.at(size)
+        assert (vision.size[0], vision.backend.width, vision.bundle.models[0].width) == (width, width, width)
+        found.append(vision.look(image)[0])
     for detections in found:
         assert np.abs(detections.boxes - found[0].boxes).max() < 1
         assert len(detections.boxes) == len(found[0].boxes) > 0
@@ -73,7 +69,7 @@ def test_smaller_size_that_departs_is_refused_before_it_flies(tmp_path):
 def test_named_model_flies_alone(bundle):
     networks = open_networks(bundle, CHOICE._replace(model=f"model.{SMALL}.onnx"))
     assert networks.sizes == ((SMALL, SMALL),)
-    assert not networks.has_smaller
+    assert networks.at((SIZE, SIZE)) is networks.own
 
 
 def test_larger_size_than_the_default_is_not_loaded(bundle):

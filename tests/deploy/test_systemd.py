@@ -11,23 +11,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deploy.drone_settings import SECTIONS
 from deploy.frame import Detections, Frame, Observation
+from deploy.life.start import LifeSettings
+from deploy.life.systemd import Notifier, Watchdog
 from deploy.settings import read_settings, settings_text
-from deploy.start import LifeSettings
-from deploy.systemd import Notifier, Watchdog
 
 PACKAGE = Path(__file__).resolve().parents[2] / "jetson" / "package"
 UNIT = PACKAGE / "skylight-detect.service"
 SETTINGS = PACKAGE / "skylight-detect.ini"
 
-# The sections of the settings file that is shipped.
-SECTIONS = {"life": LifeSettings}
 
 _LIMIT = 0.4  # seconds of the watchdog in these tests
 
 _LOOP = """
 import sys, time
-from deploy.systemd import Watchdog
+from deploy.life.systemd import Watchdog
 watchdog = Watchdog()
 for turn in range(int(sys.argv[1])):
     watchdog.idle(time.monotonic())

@@ -12,11 +12,12 @@ from colour_model import square, write_colour_bundle
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from deploy.backends import OnnxRuntimeBackend
+from deploy.backends import Networks, OnnxRuntimeBackend
 from deploy.containers import missing_bytes
 from deploy.errors import UserError
-from deploy.loop import run
+from deploy.loop import Loop
 from deploy.sources import open_source
+from deploy.vision import Vision
 
 FRAMES = 30
 
@@ -141,7 +142,7 @@ def test_video_starts_anew_when_opened_again(tmp_path):
     found = []
     for _ in range(2):
         with open_source(file) as source:
-            found.append(run(source, bundle, backend).detections)
+            found.append(Loop(source, Networks([Vision(bundle, backend)])).run().detections)
     assert found[0] == found[1] == FRAMES
 
 

@@ -14,11 +14,9 @@ from pathlib import Path
 from typing import Callable, List, NamedTuple, Optional, Sequence
 
 from deploy.bundle import MANIFEST, Bundle, read_bundle
-from deploy.durable import copy_durably, make_folder, remove_tree, rename_durably, sync_folder
 from deploy.errors import refuse
-from deploy.manifest import FileEntry
-from deploy.signature import SIGNATURE, TRUSTED, PublicKey, trusted_keys
-from deploy.store import (
+from deploy.life.durable import copy_durably, make_folder, remove_tree, rename_durably, sync_folder
+from deploy.life.store import (
     CURRENT,
     PART,
     STORE,
@@ -34,7 +32,9 @@ from deploy.store import (
     switch,
     write_notes,
 )
-from deploy.trial import TIME_LIMIT, run_trial
+from deploy.life.trial import TIME_LIMIT, run_trial
+from deploy.manifest import FileEntry
+from deploy.signature import SIGNATURE, TRUSTED, PublicKey, trusted_keys
 
 KEEP = 3
 _SPARE = 64 * 2**20  # bytes that stay free, for the log and for notes

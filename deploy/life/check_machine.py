@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import List, Optional
 
-from deploy.checks import OK, PROBLEM, WARNING, Check, Machine, group_of, may_open, run_tool
+from deploy.life.checks import OK, PROBLEM, WARNING, Check, Machine, group_of, may_open, run_tool
 
 # MiB. Building an engine refuses below the first (deploy/engine.py); a bundle and a day's log need the second.
 _LEAST_MEMORY = 512

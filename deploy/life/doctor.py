@@ -12,16 +12,16 @@ import platform
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Callable, Dict, List, Optional, Tuple
 
 from deploy.bundle import Bundle, read_bundle
-from deploy.check_life import check_bundle, check_engine, check_keys, check_service, check_settings
-from deploy.check_machine import check_cameras, check_disk, check_memory, check_power, check_serial, check_time
-from deploy.check_software import check_libraries, check_network, check_numpy, check_opencv, check_python
-from deploy.checks import LEVELS, PROBLEM, WARNING, Check, Machine
 from deploy.errors import UserError
+from deploy.life.check_flight import check_bundle, check_engine, check_keys, check_service, check_settings
+from deploy.life.check_machine import check_cameras, check_disk, check_memory, check_power, check_serial, check_time
+from deploy.life.check_software import check_libraries, check_network, check_numpy, check_opencv, check_python
+from deploy.life.checks import LEVELS, PROBLEM, WARNING, Check, Machine
+from deploy.life.store import CURRENT, STORE
 from deploy.signature import TRUSTED, trusted_keys
-from deploy.store import CURRENT, STORE
 
 SETTINGS = Path("/etc/skylight/detect.ini")
 USER = "skylight"
@@ -65,7 +65,6 @@ def look_at(
     store: Path = STORE,
     trusted: Optional[Path] = None,
     user: Optional[str] = None,
-    sections: Optional[Dict[str, Any]] = None,
     environment: Optional[Dict[str, str]] = None,
 ) -> Machine:
     """This machine. root: another tree of files in its place, below which settings and store lie then."""
@@ -83,7 +82,6 @@ def look_at(
         user=user or "",
         architecture=platform.machine(),
         now=time.time(),
-        sections=sections,
     )
     bundle, problem = _read_current(machine)
     passwd = machine.read("/etc/passwd") or ""
@@ -104,9 +102,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print a list of name, level, value, remedy")
 
 
-def run(arguments: argparse.Namespace, sections: Optional[Dict[str, Any]] = None) -> int:
-    """Diagnose and print; 1 where there is a problem. sections: of the settings file, to check its values too."""
-    machine = look_at(arguments.root, arguments.settings, arguments.store, arguments.trusted, arguments.user, sections)
+def run(arguments: argparse.Namespace) -> int:
+    """Diagnose and print; 1 where there is a problem."""
+    machine = look_at(arguments.root, arguments.settings, arguments.store, arguments.trusted, arguments.user)
     found = diagnose(machine)
     if arguments.json:
         print(json.dumps([dict(check._asdict()) for check in found]))

@@ -4,9 +4,9 @@ import argparse
 import json
 from typing import List
 
-from deploy.install import add_store_arguments
+from deploy.life.install import add_store_arguments
+from deploy.life.store import Installed, check, list_bundles, read_notes
 from deploy.signature import trusted_keys
-from deploy.store import Installed, check, list_bundles, read_notes
 
 add_arguments = add_store_arguments
 

@@ -9,14 +9,16 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Se
 
 import numpy as np
 
-from deploy.bundle import Bundle
+from deploy.backends import Choice, open_networks
+from deploy.bundle import read_bundle
 from deploy.errors import UserError, refuse
 from deploy.flightlog.reading import FlightRecords
 from deploy.frame import Detections
-from deploy.golden import detect_frame
 from deploy.nms import iou
 from deploy.pictures import read_picture
+from deploy.signature import PublicKey
 from deploy.sources import open_source
+from deploy.vision import Vision
 
 SAME = 0.5  # IoU from which two boxes of one class are of one object
 MOVED = 0.85  # IoU below which it has moved
@@ -61,13 +63,23 @@ class FrameReplay(NamedTuple):
         return float(sum(abs((one.after or 0.0) - (one.before or 0.0)) + (one.kind == "moves") for one in self.changes))
 
 
-def bundle_detector(bundle: Bundle, backend: Any) -> Detect:
-    """What finds with a bundle, exactly as in flight. backend: has `infer`, and holds its model."""
+def bundle_detector(vision: Vision) -> Detect:
+    """What finds with a bundle, exactly as in flight."""
 
     def detect(image: np.ndarray) -> Named:
-        return _named(detect_frame(bundle, backend, image, bundle.score_threshold), bundle.classes)
+        return _named(vision.look(image)[0], vision.bundle.classes)
 
     return detect
+
+
+def open_detector(folder: Path, trusted: Optional[Sequence[PublicKey]] = None) -> Detect:
+    """What finds with the bundle in `folder`, in the best library of this machine.
+
+    Raises UserError where the bundle is none to rely on, or no library runs it.
+    """
+    bundle = read_bundle(folder, trusted)
+    choice = Choice(model=bundle.models[0].file)
+    return bundle_detector(open_networks(bundle, choice).own)
 
 
 def replay(

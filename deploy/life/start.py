@@ -13,9 +13,7 @@ from typing import Callable, NamedTuple, Optional, Sequence
 from deploy.errors import UserError, refuse
 from deploy.events import Events
 from deploy.frame import Observation
-from deploy.part import Part
-from deploy.signature import PublicKey
-from deploy.store import (
+from deploy.life.store import (
     CURRENT,
     STORE,
     candidates,
@@ -27,6 +25,8 @@ from deploy.store import (
     switch,
     write_notes,
 )
+from deploy.part import Part
+from deploy.signature import PublicKey
 
 
 class LifeSettings(NamedTuple):

@@ -6,7 +6,7 @@ Each library is imported in a child: one that dies takes the doctor with it othe
 import re
 from typing import List, Tuple
 
-from deploy.checks import OK, PROBLEM, WARNING, Check, Machine, run_python
+from deploy.life.checks import OK, PROBLEM, WARNING, Check, Machine, run_python
 
 _OPENCV_PACKAGES = (
     "opencv_python",

@@ -34,7 +34,7 @@ class Machine(NamedTuple):
 
     root: of the file system. settings, store: the drone's own paths. trusted: folder of keys, None for the usual one.
     bundle: that flies next, None with the reason in bundle_problem. python, environment: of the drone's programs.
-    user: who runs them. architecture: "aarch64". now: seconds since 1970. sections: of the settings file, by name.
+    user: who runs them. architecture: "aarch64". now: seconds since 1970.
     """
 
     root: Path
@@ -48,7 +48,6 @@ class Machine(NamedTuple):
     user: str
     architecture: str
     now: float
-    sections: Optional[Dict[str, Any]] = None
 
     def path(self, absolute: str) -> Path:
         """Where an absolute path lies below the root."""

@@ -4,9 +4,9 @@ import argparse
 import json
 
 from deploy.errors import refuse
-from deploy.install import add_store_arguments
+from deploy.life.install import add_store_arguments
+from deploy.life.store import CURRENT, linked, list_bundles, lock_store, roll_back
 from deploy.signature import trusted_keys
-from deploy.store import CURRENT, linked, list_bundles, lock_store, roll_back
 
 _REASON = "taken back by hand"
 

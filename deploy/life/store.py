@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from deploy.bundle import MANIFEST, Bundle, read_bundle
-from deploy.durable import link_durably, make_folder, remove_tree, rename_durably, sync_folder, write_durably
 from deploy.errors import UserError, refuse
+from deploy.life.durable import link_durably, make_folder, remove_tree, rename_durably, sync_folder, write_durably
 from deploy.signature import PublicKey
 
 STORE = Path("/var/lib/skylight/bundles")

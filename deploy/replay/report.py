@@ -11,7 +11,7 @@ from deploy.draw import draw
 from deploy.errors import refuse
 from deploy.files import new_folder
 from deploy.frame import Detections, Frame
-from deploy.replay import FrameReplay, Named, summarise
+from deploy.replay.frames import FrameReplay, Named, summarise
 
 _ROWS = 20
 

@@ -4,17 +4,31 @@ import json
 from pathlib import Path
 from typing import Any, Dict, List
 
-from deploy.checks import OK, PROBLEM, WARNING, Check, Machine, has_user, run_python, run_tool
 from deploy.engine_cache import EngineKey, find_engine, l4t_release, note_of
 from deploy.errors import UserError
-from deploy.settings import read_settings
+from deploy.life.checks import OK, PROBLEM, WARNING, Check, Machine, has_user, run_python, run_tool
+from deploy.life.store import CURRENT, linked, list_bundles, read_notes
 from deploy.signature import TRUSTED, trusted_keys
-from deploy.store import CURRENT, linked, list_bundles, read_notes
 
 SERVICE = "skylight-detect.service"
 ENGINES = "/var/lib/skylight/engines"
 
 _UNITS = ("/etc/systemd/system/", "/lib/systemd/system/", "/usr/lib/systemd/system/")
+
+_REFUSED = 3
+_READ_SETTINGS = """
+import sys
+sys.path.insert(0, {!r})
+from pathlib import Path
+from deploy.drone_settings import SECTIONS
+from deploy.errors import UserError
+from deploy.settings import read_settings
+try:
+    read_settings(Path({!r}), SECTIONS)
+except UserError as error:
+    print(error)
+    sys.exit(3)
+"""
 
 
 def check_keys(machine: Machine) -> List[Check]:
@@ -35,11 +49,12 @@ def check_settings(machine: Machine) -> List[Check]:
     if not machine.settings.exists():
         remedy = "copy jetson/package/skylight-detect.ini there, where another camera or autopilot is wanted"
         return [Check("settings", WARNING, "{} is not there: every default holds".format(machine.settings), remedy)]
-    try:
-        if machine.sections is not None:
-            read_settings(machine.settings, machine.sections)
-    except UserError as error:
-        return [_refused("settings", error)]
+    code = _READ_SETTINGS.format(str(Path(__file__).resolve().parents[2]), str(machine.settings))
+    outcome = run_python(machine, code)  # it imports numpy and OpenCV, which may be what is wrong here
+    if outcome.status == _REFUSED:
+        return [_refused("settings", UserError(outcome.output.strip()))]
+    if outcome.status != 0:
+        return [Check("settings", WARNING, "could not be checked: " + outcome.ending, "mend what is above first")]
     return [Check("settings", OK, str(machine.settings))]
 
 

@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 from typing import List, Optional
 
-from deploy.backends import OnnxRuntimeBackend
+from deploy.backends import open_networks
 from deploy.bundle import read_bundle
 from deploy.errors import UserError, refuse
-from deploy.golden import check_golden
+from deploy.events import Events
 from deploy.signature import trusted_keys
 
 # Seconds. An engine for Tiny-YOLOv3 is built first on boards with TensorRT, which takes minutes on the small ones.
@@ -29,9 +29,9 @@ def run_trial(path: Path, trusted: Optional[Path] = None, time_limit: int = TIME
     trusted: folder of keys, None for the machine's own. time_limit: seconds.
     Raises UserError: they do not give what they must, it took too long, or the child died.
     """
-    command = [sys.executable, "-m", "deploy.trial", str(path), "--time-limit", str(time_limit)]
+    command = [sys.executable, "-m", "deploy.life.trial", str(path), "--time-limit", str(time_limit)]
     command += ["--trusted", str(trusted)] if trusted is not None else []
-    paths = [str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
+    paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(part for part in paths if part))
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
     try:
@@ -60,7 +60,7 @@ def _ending(status: int, time_limit: int, lines: List[str]) -> str:
 
 def main(argv: Optional[List[str]] = None) -> int:
     """The child: exit status 0 if all is well, 2 with one line on standard error if not."""
-    parser = argparse.ArgumentParser(prog="deploy.trial", description="Run the golden frames of a bundle.")
+    parser = argparse.ArgumentParser(prog="deploy.life.trial", description="Run the golden frames of a bundle.")
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--trusted", type=Path)
     parser.add_argument("--time-limit", type=int, default=TIME_LIMIT)
@@ -68,7 +68,9 @@ def main(argv: Optional[List[str]] = None) -> int:
     signal.alarm(arguments.time_limit)  # ends it inside of a library's call too, and where the parent was killed
     try:
         bundle = read_bundle(arguments.bundle, trusted_keys(arguments.trusted))
-        check_golden(bundle, OnnxRuntimeBackend(bundle.model))
+        networks = open_networks(bundle, events=Events(None))  # in what will fly; an engine that is built here is kept
+        networks.check_golden()
+        networks.close()
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

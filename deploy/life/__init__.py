@@ -1,0 +1,1 @@
+"""From an installed bundle to a service that stays up: store, start, roll-back, watchdog, doctor."""

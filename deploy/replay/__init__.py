@@ -1,0 +1,1 @@
+"""Another bundle on the frames of a flight, and what it finds otherwise."""
