@@ -12,7 +12,7 @@ FACADES ?= ../shared/data/facades
 export OMP_WAIT_POLICY ?= PASSIVE
 SKYLIGHT := $(BIN)/skylight
 
-.PHONY: help setup demo test bench bench-gpu lint format constraints curate train export clean
+.PHONY: help setup demo test test-slow bench bench-gpu lint format constraints curate train export clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -39,8 +39,11 @@ train: $(READY)  ## the trials of EXPERIMENT=..., resumed where they stopped
 export: $(READY)  ## the bundle of EXPERIMENT=...
 	$(SKYLIGHT) export $(EXPERIMENT)
 
-test: $(READY)  ## the tests
-	$(BIN)/python -m pytest
+test: $(READY)  ## the tests, but for the slow ones
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(READY)  ## the tests that take minutes each
+	$(BIN)/python -m pytest -m slow
 
 bench: $(READY)  ## the measurements, into tests/benchmarks/results; FACADES=folder, some hours on two cores
 	$(BIN)/python tests/benchmarks/bench_index.py

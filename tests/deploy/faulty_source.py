@@ -7,6 +7,7 @@ times, a read takes long or hangs, frames are None, cut off, of another shape or
 import random
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,7 +36,8 @@ class Faults(NamedTuple):
 class FaultySource(LiveSource):
     """Hands every good frame to whoever asks: the camera waits until the last one was taken. faults: counted by kind.
 
-    frames: after so many good ones the source ends.
+    frames: after so many good ones the source ends. picture: draws a frame of that number, into which the number itself
+    is written still.
     """
 
     def __init__(
@@ -46,13 +48,14 @@ class FaultySource(LiveSource):
         faults: Faults | None = None,
         settings: SourceSettings = QUICK,
         size: tuple[int, int] = (64, 48),
+        picture: Callable[[int], np.ndarray] | None = None,
     ) -> None:
         self.left, self.made = frames, 0
         self.faults: dict[str, int] = {}
         self._taken = threading.Semaphore(1)
         self._random = random.Random(seed)
         self._chances = faults or Faults()
-        self._size = size
+        self._size, self._draws = size, picture
         self._refusals = 0
         super().__init__(f"camera of seed {seed}", lambda: _open(self), settings, events)
 
@@ -115,9 +118,12 @@ class _FaultyCapture(Capture):
         return ""
 
     def _picture(self, number: int) -> np.ndarray:
-        width, height = self._source._size
-        image = np.empty((height, width, 3), np.uint8)
-        image[:] = np.linspace(0, 255, width, dtype=np.uint8)[None, :, None]
+        if self._source._draws is not None:
+            image = self._source._draws(number)
+        else:
+            width, height = self._source._size
+            image = np.empty((height, width, 3), np.uint8)
+            image[:] = np.linspace(0, 255, width, dtype=np.uint8)[None, :, None]
         image[0, 0] = number & 255, number >> 8 & 255, number >> 16 & 255
         return image
 
