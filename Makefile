@@ -6,13 +6,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
+BOARD ?= jetson-tx2
+IMAGE ?= images/$(BOARD)
+# A laptop that only flashes needs no torch: two libraries, in a virtual environment of their own.
+LIGHT := .venv-jetson
+JETSON := $(if $(wildcard $(READY)),$(BIN),$(LIGHT)/bin)/python -m jetson
+JETSON_READY := $(if $(wildcard $(READY)),$(READY),$(LIGHT)/.ready)
+
 EXPERIMENT ?= experiments/facades.yaml
 FACADES ?= ../shared/data/facades
 # Threads that wait by spinning slow everything else on the same cores.
 export OMP_WAIT_POLICY ?= PASSIVE
 SKYLIGHT := $(BIN)/skylight
 
-.PHONY: help setup demo test test-slow bench bench-gpu lint format constraints curate train export clean
+.PHONY: help setup demo test test-slow bench bench-gpu lint format constraints curate train export flash clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -38,6 +45,14 @@ train: $(READY)  ## the trials of EXPERIMENT=..., resumed where they stopped
 
 export: $(READY)  ## the bundle of EXPERIMENT=...
 	$(SKYLIGHT) export $(EXPERIMENT)
+
+$(LIGHT)/.ready: constraints.txt
+	@test -x $(LIGHT)/bin/python || $(PYTHON) -m venv $(LIGHT) || { echo "no venv module: apt-get install python3-venv" >&2; exit 2; }
+	@$(LIGHT)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pydantic pyyaml
+	@touch $@
+
+flash: $(JETSON_READY)  ## the image of BOARD=... onto MODULE=... in recovery mode; DRY_RUN=1 prints only, FLASH="-r ..."
+	@$(JETSON) flash --board "$(BOARD)" --image "$(IMAGE)" $(if $(MODULE),--module "$(MODULE)") $(if $(DRY_RUN),--dry-run) $(FLASH)
 
 test: $(READY)  ## the tests, but for the slow ones
 	$(BIN)/python -m pytest -m "not slow"

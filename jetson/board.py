@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from deploy.errors import refuse
+from jetson.flash.steps import FlashSteps
 from jetson.parser import Parser, parser_names, read_parser
 from jetson.settings import read_yaml
 
@@ -47,7 +48,7 @@ class Module(_Model):
     """A variant of the board, as it shows itself when it is flashed.
 
     Attributes:
-        part: NVIDIA's number of the module, board id and SKU where known.
+        part: NVIDIA's number of the module: P, board id and, where known, SKU, as its EEPROM has them.
         recovery_usb: vendor and product, hexadecimal, that lsusb shows in recovery mode.
         flash_target: the first argument of flash.sh.
     """
@@ -122,6 +123,7 @@ class Board(_Model):
         precisions: that its engine computes in; missing_precisions: why it does not in the others.
         compute_capability: of its GPU, "6.2"; None without one.
         cameras: GStreamer pipelines for OpenCV by kind, with placeholders in braces.
+        flash: how it is flashed; None where nothing is.
         latency_budget: milliseconds that each stage of the loop may take: a budget that we set, not a measurement.
     """
 
@@ -139,6 +141,7 @@ class Board(_Model):
     power_modes: tuple[PowerMode, ...]
     thermal: Thermal
     latency_budget: Annotated[dict[Stage, _Positive], Field(alias="latency_budget_ms")]
+    flash: FlashSteps | None = None
 
     @field_validator("parser_name")
     @classmethod

@@ -18,6 +18,7 @@ from pipeline.cli import (  # noqa: F401 - add their verbs
     detect,
     evaluate,
     export,
+    flash,
     lint,
     replay,
     score,

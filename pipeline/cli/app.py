@@ -37,7 +37,7 @@ Exit status: 0 done, 2 something you can put right (one line says what), 130 sto
 
 # The line first, then what is asked before, beside and after it.
 _ORDER = (
-    *("curate", "train", "export", "bundle", "keys", "calibrate", "detect", "replay", "log", "demo"),
+    *("curate", "train", "export", "bundle", "keys", "calibrate", "detect", "replay", "log", "flash", "demo"),
     *("plan", "advise", "evaluate", "curves", "difference", "score", "weights", "anchors", "classify", "features"),
 )
 

@@ -59,24 +59,24 @@ def _is_shell(path: Path) -> bool:
         (("-k", "LNX", *TX2), 45, "Update [LNX] is not supported"),
     ],
 )
-def test_flash_checks_its_arguments(tree: Path, words: tuple[str, ...], status: int, message: str):
+def test_flash_checks_its_arguments(tree: Path, words: tuple[str, ...], status: int, message: str) -> None:
     done = call(tree, "./flash.sh", *words)
     assert (done.returncode, message in done.stdout + done.stderr) == (status, True), done.stdout + done.stderr
 
 
-def test_flash_wants_root_and_its_own_folder(tree: Path):
+def test_flash_wants_root_and_its_own_folder(tree: Path) -> None:
     assert call(tree, "./flash.sh", *TX2, USER="pilot").returncode == 21
     assert "Invalid target board" in call(tree / "kernel", "../flash.sh", *TX2).stdout
 
 
 @pytest.mark.parametrize("fault", ["disk-full", "step:3", "step:6", "leaves-recovery:5"])
-def test_faults_end_flash(tree: Path, tmp_path: Path, fault: str):
+def test_faults_end_flash(tree: Path, tmp_path: Path, fault: str) -> None:
     done = call(tree, "./flash.sh", *TX2, L4T_STAND_IN_FAULT=fault)
     assert done.returncode == 1
     assert not (tmp_path / "storage/1-2/APP").exists()
 
 
-def test_the_tarballs_make_a_root_file_system_with_a_user(tmp_path: Path):
+def test_the_tarballs_make_a_root_file_system_with_a_user(tmp_path: Path) -> None:
     package, root = make_tarballs(tmp_path)
     subprocess.run(["tar", "xf", package], cwd=tmp_path, check=True)
     tree = tmp_path / "Linux_for_Tegra"
@@ -97,6 +97,6 @@ def test_the_tarballs_make_a_root_file_system_with_a_user(tmp_path: Path):
     assert not (tree / "rootfs/etc/systemd/system/default.target").is_symlink()
 
 
-def test_the_same_release_gives_the_same_tarballs(tmp_path: Path):
+def test_the_same_release_gives_the_same_tarballs(tmp_path: Path) -> None:
     first, second = make_tarballs(tmp_path / "a"), make_tarballs(tmp_path / "b")
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
