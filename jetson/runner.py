@@ -101,7 +101,7 @@ class Runner:
                 if reason is None and watch is not None:
                     reason = watch(line.rstrip())
                     if reason is not None:
-                        self._end(process, signal.SIGTERM)
+                        self._end(process)
             status = process.wait()
             if self._killer is not None:
                 self._killer.cancel()
@@ -153,7 +153,7 @@ class Runner:
                 print(f"\nwarning: {command.if_stopped} Press Ctrl-C again to stop all the same.", file=sys.stderr)
                 return
             presses.append("stopped")
-            self._end(process, signal.SIGINT)
+            self._end(process)
 
         before = signal.signal(signal.SIGINT, pressed)
         try:
@@ -161,9 +161,12 @@ class Runner:
         finally:
             signal.signal(signal.SIGINT, before)
 
-    def _end(self, process: subprocess.Popen[str], number: signal.Signals) -> None:
-        """Ask the command and what it started to end; they are killed if they do not."""
-        self._send(process, number)
+    def _end(self, process: subprocess.Popen[str]) -> None:
+        """Ask the command and what it started to end; they are killed if they do not.
+
+        Not by SIGINT, which they ignore where we were started in the background.
+        """
+        self._send(process, signal.SIGTERM)
         self._killer = threading.Timer(_KILL_AFTER, self._send, (process, signal.SIGKILL))
         self._killer.daemon = True
         self._killer.start()

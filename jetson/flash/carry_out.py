@@ -72,9 +72,13 @@ def _one(job: Job, found: Found, is_first: bool, usb: Path, uid: int | None, sho
             record.result, record.error = "failed", str(error)
             raise
         finally:
+            for part, _ in _parts(job):
+                part.unlink(missing_ok=True)
             record.ended = now()
             record.write(path)
     show(f"{found.module.name} at USB {found.device.instance}: done; record: {path}")
+    if job.request.action == "clone":
+        show("it was only read; put it into recovery mode again before the next command")
     return path
 
 
@@ -105,14 +109,20 @@ def _finish(job: Job, record: Record) -> None:
         note_system_image(job.image, job.image.sha256)
         return
     assert request.file is not None
-    if request.action == "clone":
-        for suffix in (".raw", ""):  # mksparse, where it is there, leaves a sparse file and the raw one
-            part = request.file.resolve().with_name(f"{request.file.name}.part{suffix}")
-            if part.exists():
-                part.replace(request.file.resolve().with_name(f"{request.file.name}{suffix}"))
+    for part, path in _parts(job):
+        if part.exists():
+            part.replace(path)
     record.file_sha256 = file_hash(request.file)
     if request.action == "restore":
         note_system_image(job.image, record.file_sha256)
+
+
+def _parts(job: Job) -> list[tuple[Path, Path]]:
+    """Files of a clone while it is read, and their names after: mksparse, where it is there, leaves a raw one too."""
+    if job.request.action != "clone" or job.request.file is None:
+        return []
+    file = job.request.file.resolve()
+    return [(file.with_name(f"{file.name}.part{end}"), file.with_name(f"{file.name}{end}")) for end in (".raw", "")]
 
 
 def _record(job: Job, found: Found, commands: tuple[Command, ...], log: Path) -> Record:

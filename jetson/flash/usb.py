@@ -71,7 +71,9 @@ class Found:
             return None
         known = " or ".join(module.part for module in self.variants)
         where = f"USB {self.device.instance}"
-        return f"{where}: its EEPROM says P{said[1]}-{said[2]}; {known} was meant, so nothing was written: see --module"
+        return (
+            f"{where}: its EEPROM says P{said[1]}-{said[2]}, not {known}; stopped before it was written, see --module"
+        )
 
 
 def module_named(board: Board, name: str) -> Module:

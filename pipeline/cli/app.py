@@ -25,6 +25,8 @@ camera that it flies with.
 
 replay: what another bundle finds in a flight; log: what a flight was, and its frames worth labelling.
 
+flash: an image onto a Jetson in recovery mode.
+
 evaluate: how good any network is on a set, anchors: which fit its boxes, weights: what others published to start from.
 
 Before a sweep, plan: which case of transfer this is, advise: which start and freeze count. After it, difference and

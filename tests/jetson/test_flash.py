@@ -113,6 +113,15 @@ def test_a_clone_comes_back(bench: Bench, capsys: pytest.CaptureFixture[str]) ->
     assert "no such file, or empty" in bench.refused(capsys, "--restore", "nothing.img", "--usb-instance", "1-4")
 
 
+def test_a_clone_that_fails_leaves_no_file(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    board = bench.small_board()
+    bench.plug_in("1-2")
+    (bench.folder / "backup.img.part").write_bytes(b"of a run that was killed")
+    line = bench.refused(capsys, "--clone", "backup.img", "--image", "images/jetson-tx2", board=board)
+    assert "./flash.sh: exit status 1, Failed to flash/read t186ref." in line  # the module was never flashed
+    assert not list(bench.folder.glob("backup.img*"))
+
+
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
@@ -141,7 +150,7 @@ def test_another_module_by_its_eeprom_is_not_written(bench: Bench, capsys: pytes
     bench.environment(L4T_STAND_IN_EEPROM="3636 100 0001 B.0")
     bench.fault("waits:3")
     line = bench.refused(capsys)
-    assert "USB 1-2: its EEPROM says P3636-0001; P3310-1000 was meant, so nothing was written" in line
+    assert "USB 1-2: its EEPROM says P3636-0001, not P3310-1000; stopped before it was written" in line
     assert bench.records()[0]["result"] == "failed"
     assert (bench.usb / "1-2").is_dir()
 
