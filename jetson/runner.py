@@ -27,6 +27,7 @@ _REMEDIES = (
     (r"permission denied|requires root", "run it as root or as a user who may use sudo"),
 )
 _TELLING = re.compile(r"error|fail|no space|not found|does not exist|denied|requires root", re.IGNORECASE)
+_REFRESH = 60.0  # seconds between two looks at sudo, which forgets after some minutes
 _KILL_AFTER = 15.0  # seconds that a command has to end after it was asked to
 
 
@@ -65,6 +66,7 @@ class Runner:
         self._log = log
         self._uid = os.getuid() if uid is None else uid
         self._remedies = remedies + _REMEDIES
+        self._process: subprocess.Popen[str] | None = None
         self._killer: threading.Timer | None = None
 
     def may_be_root(self) -> None:
@@ -90,33 +92,50 @@ class Runner:
             UserError: the exit status is not 0, or `watch` ended it: what was found and what would do.
             KeyboardInterrupt: it was broken off by Ctrl-C.
         """
-        process = self._start(command)
         lines: list[str] = []
-        reason = None
-        with self._interrupts(command, process) as presses:
-            assert process.stdout is not None
-            for line in process.stdout:
-                self._log.write(line)
-                lines = [*lines[-40:], line.rstrip()]
-                if reason is None and watch is not None:
-                    reason = watch(line.rstrip())
-                    if reason is not None:
-                        self._end(process)
-            status = process.wait()
-            if self._killer is not None:
-                self._killer.cancel()
-        self._log.write(f"exit status {status}\n")
-        self._log.flush()
+        with self._interrupts(command) as presses, self._sudo_remembers(command):
+            process = self._process = self._start(command)
+            try:
+                reason = self._follow(process, lines, watch)
+            except BaseException:  # nobody would read on, and it would end at its next line
+                self._end()
+                raise
+            finally:
+                status = process.wait()
+                self._process = None
+                if self._killer is not None:
+                    self._killer.cancel()
+        self._note(f"exit status {status}\n")
         if reason is not None:
-            raise UserError(reason)
-        if presses and presses[-1] == "stopped":
-            raise KeyboardInterrupt
+            raise UserError(reason if status else f"{reason} (too late: the command had ended)")
         if status != 0:
+            if "stopped" in presses:
+                raise KeyboardInterrupt
             raise self._failure(command, status, lines)
 
+    def _follow(
+        self, process: subprocess.Popen[str], lines: list[str], watch: Callable[[str], str | None] | None
+    ) -> str | None:
+        """Read the output to its end into the log, its last lines into `lines`; the reason of `watch` to end it."""
+        reason = None
+        assert process.stdout is not None
+        for line in process.stdout:
+            self._note(line)
+            lines[:] = [*lines[-40:], line.rstrip()]
+            if reason is None and watch is not None:
+                reason = watch(line.rstrip())
+                if reason is not None:
+                    self._end()
+        return reason
+
+    def _note(self, text: str) -> None:
+        """Write into the log; a disk that is full is no reason to leave a module half-written."""
+        with contextlib.suppress(OSError):
+            self._log.write(text)
+            self._log.flush()
+
     def _start(self, command: Command) -> subprocess.Popen[str]:
-        self._log.write(f"$ cd {command.folder}\n$ {command.line}\n")
-        self._log.flush()
+        self._note(f"$ cd {command.folder}\n$ {command.line}\n")
         words, environment = self._really(command)
         try:
             return subprocess.Popen(
@@ -143,8 +162,8 @@ class Runner:
         return ["sudo", "-n", *command.words], environment
 
     @contextlib.contextmanager
-    def _interrupts(self, command: Command, process: subprocess.Popen[str]) -> Iterator[list[str]]:
-        """Handle Ctrl-C while a command runs; yields what was pressed, "warned" and "stopped"."""
+    def _interrupts(self, command: Command) -> Iterator[list[str]]:
+        """Handle Ctrl-C and SIGTERM while a command runs; yields what they did, "warned" and "stopped"."""
         presses: list[str] = []
 
         def pressed(_number: int, _frame: object) -> None:
@@ -153,31 +172,53 @@ class Runner:
                 print(f"\nwarning: {command.if_stopped} Press Ctrl-C again to stop all the same.", file=sys.stderr)
                 return
             presses.append("stopped")
-            self._end(process)
+            self._end()
 
-        before = signal.signal(signal.SIGINT, pressed)
+        before = {number: signal.signal(number, pressed) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield presses
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
-    def _end(self, process: subprocess.Popen[str]) -> None:
+    @contextlib.contextmanager
+    def _sudo_remembers(self, command: Command) -> Iterator[None]:
+        """Keep sudo from forgetting the password meanwhile, or nothing could be stopped after a quarter of an hour."""
+        if not command.as_root or self._uid == 0:
+            yield
+            return
+        ended = threading.Event()
+
+        def refresh() -> None:
+            while not ended.wait(_REFRESH):
+                subprocess.run(["sudo", "-n", "-v"], check=False, stderr=subprocess.DEVNULL)
+
+        threading.Thread(target=refresh, daemon=True).start()
+        try:
+            yield
+        finally:
+            ended.set()
+
+    def _end(self) -> None:
         """Ask the command and what it started to end; they are killed if they do not.
 
         Not by SIGINT, which they ignore where we were started in the background.
         """
-        self._send(process, signal.SIGTERM)
-        self._killer = threading.Timer(_KILL_AFTER, self._send, (process, signal.SIGKILL))
+        if self._process is None:
+            raise KeyboardInterrupt
+        group = self._process.pid
+        self._send(group, signal.SIGTERM)
+        self._killer = threading.Timer(_KILL_AFTER, self._send, (group, signal.SIGKILL))
         self._killer.daemon = True
         self._killer.start()
 
-    def _send(self, process: subprocess.Popen[str], number: signal.Signals) -> None:
-        """Signal the command's group of processes, which are root's where sudo started them."""
+    def _send(self, group: int, number: signal.Signals) -> None:
+        """Signal a group of processes, which are root's where sudo started them."""
         if self._uid == 0:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, number)
+                os.killpg(group, number)
             return
-        kill = ["kill", f"-{number.name.removeprefix('SIG')}", "--", f"-{process.pid}"]
+        kill = ["kill", f"-{number.name.removeprefix('SIG')}", "--", f"-{group}"]
         subprocess.run(["sudo", "-n", *kill], check=False, stderr=subprocess.DEVNULL)
 
     def _failure(self, command: Command, status: int, lines: list[str]) -> UserError:

@@ -1,5 +1,7 @@
 """External commands: what is logged, what is said when they fail, and Ctrl-C, pressed in a process of its own."""
 
+import errno
+import io
 import json
 import os
 import signal
@@ -118,3 +120,23 @@ def test_a_record_is_json(bench: Bench) -> None:
     assert bench.flash("--records", "kept") == 0
     (path,) = bench.folder.glob("kept/*.json")
     assert json.loads(path.read_text())["schema"] == 1
+
+
+class _FullDisk(io.StringIO):
+    def write(self, _text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_does_not_stop_a_command_half_way(tmp_path: Path) -> None:
+    """The log is lost, the module is not."""
+    Runner(_FullDisk(), 0).run(Command(("sh", "-c", f"echo one; echo two; touch {tmp_path}/written"), tmp_path))
+    assert (tmp_path / "written").exists()
+
+
+def test_what_watches_and_fails_leaves_no_command_behind(tmp_path: Path) -> None:
+    def broken(_line: str) -> str | None:
+        raise ZeroDivisionError
+
+    with (tmp_path / "log").open("w") as log, pytest.raises(ZeroDivisionError):
+        Runner(log, 0).run(Command(("sh", "-c", "echo one; sleep 300; echo two"), tmp_path), broken)
+    assert "\ntwo" not in (tmp_path / "log").read_text()
