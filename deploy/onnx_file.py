@@ -1,8 +1,9 @@
-"""Whether an ONNX file can be loaded without harm: nothing in it declares more than the file could hold.
+"""Whether an ONNX file can be loaded without harm: it holds operators that our exporters write and no others, and
+nothing in it declares more than the file could hold.
 
 Reads the wire format of protobuf, since the drone has no onnx library; field numbers are those of onnx.proto of ONNX
 1.19. Knows neither what the operators compute nor whether the model is a good one: that is for the hash, the signature
-and the golden frames. A chain of ordinary operators can still ask for much memory.
+and the golden frames. Ordinary operators can still ask for much memory, by a wide padding or a long chain.
 """
 
 import mmap
@@ -13,18 +14,30 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 from deploy.errors import UserError, refuse
 from deploy.strict_json import short
 
-# Fields and numbers read; a YOLO11n has 43,000, a YOLOv3 36,000, and neither a graph inside another.
+# Fields and numbers read; a YOLO11n has 43,000, a YOLOv3 36,000.
 _FIELD_LIMIT = 500000
-_DEPTH_LIMIT = 8
 # Elements of any one tensor while the model runs: 1 GiB of float32. YOLOv3 at 608 needs 12 million.
 _ELEMENT_LIMIT = 1 << 28
 _MOST_SIDES = 16  # of a shape, a scale or a padding
-_REMEDY = "do not use this bundle; export it again"
+_REMEDY = "do not use this bundle; make one with skylight export of this version"
 
 # onnx.proto, TensorProto.DataType: bits per element where that is not at least 8 for certain.
 _BITS = {1: 32, 11: 64, 14: 64, 15: 128, 21: 4, 22: 4, 23: 4, 25: 2, 26: 2, 27: 6, 28: 6}
-# Operators whose output is as large as a constant says, and the inputs that say it.
-_SIZED_BY = {"ConstantOfShape": (0,), "Expand": (1,), "Tile": (1,), "Resize": (2, 3), "Upsample": (1,), "Pad": (1,)}
+# What exports write: Darknet's layers with each of its activations, Ultralytics' detectors from YOLOv3 to YOLO26, both
+# at opsets 11 to 13 and in half precision. The parser of every board knows all of them (`jetson/parsers`). None takes
+# its size from a number that is computed while the model runs, and none holds a graph.
+OPERATORS = frozenset(
+    [
+        *("Add", "AveragePool", "Cast", "Clip", "Concat", "Constant", "Conv", "ConvTranspose", "Div", "Elu", "Equal"),
+        *("Exp", "Flatten", "Floor", "Gather", "Gemm", "GlobalAveragePool", "Greater", "GreaterOrEqual", "LeakyRelu"),
+        *("Less", "MatMul", "MaxPool", "Mul", "Not", "Pad", "Pow", "ReduceMax", "ReduceMean", "ReduceSum", "Relu"),
+        *("Reshape", "Resize", "ScatterND", "Sigmoid", "Slice", "Softmax", "Softplus", "Split", "Squeeze", "Sub"),
+        *("Tanh", "Transpose", "Unsqueeze", "Where"),
+    ]
+)
+_DOMAINS = ("", "ai.onnx")  # both are the default operator set
+# Of these, those whose output is as large as an input says, and which inputs say it: they must be constants.
+_SIZED_BY = {"Resize": (2, 3), "Pad": (1,)}
 
 _Value = Union[int, Tuple[int, int]]  # a number, or where the bytes begin and end
 
@@ -58,7 +71,7 @@ class _Reader:
     def __init__(self, data: Any) -> None:
         self._data = data
         self._fields = 0
-        # By name, everything that is called so: names of a graph inside a node may be those outside of it.
+        # By name, everything that is called so: nothing here demands that a name is there once.
         self._constants: Dict[str, List[List[float]]] = {}
         self._nodes: List[_Node] = []
 
@@ -71,15 +84,13 @@ class _Reader:
                 raise UserError("it has functions of its own, which no export writes")
         if not graphs:
             raise _BrokenError("it has no graph")
-        self._graph(_only(graphs, "graph"), 0)
+        self._graph(_only(graphs, "graph"))
         self._check_sizes()
 
-    def _graph(self, span: Tuple[int, int], depth: int) -> None:
-        if depth > _DEPTH_LIMIT:
-            raise UserError("it nests graphs more than {} deep".format(_DEPTH_LIMIT))
+    def _graph(self, span: Tuple[int, int]) -> None:
         for number, value in self._message(span):
             if number == 1:
-                self._node(_span(value), depth)
+                self._node(_span(value))
             elif number == 5:
                 self._tensor(_span(value), None)
             elif number == 15:
@@ -87,8 +98,8 @@ class _Reader:
             elif number in (11, 12, 13):
                 self._value_info(_span(value))
 
-    def _node(self, span: Tuple[int, int], depth: int) -> None:
-        inputs, outputs, kind = [], [], ""
+    def _node(self, span: Tuple[int, int]) -> None:
+        inputs, outputs, kind, domain = [], [], "", ""
         attributes = []
         for number, value in self._message(span):
             if number == 1:
@@ -99,30 +110,29 @@ class _Reader:
                 kind = self._text(value)
             elif number == 5:
                 attributes.append(_span(value))
+            elif number == 7:
+                domain = self._text(value)
+        _require_known(kind, domain)
         for attribute in attributes:
-            self._attribute(attribute, depth, outputs[0] if kind == "Constant" and outputs else None)
+            self._attribute(attribute, outputs[0] if kind == "Constant" and outputs else None)
         self._nodes.append(_Node(kind, inputs))
 
-    def _attribute(self, span: Tuple[int, int], depth: int, constant: Optional[str]) -> None:
-        tensors, graphs = [], []
+    def _attribute(self, span: Tuple[int, int], constant: Optional[str]) -> None:
+        tensors = []
         numbers: List[float] = []
         for number, value in self._message(span):
             if number == 5:
                 tensors.append(_span(value))
-            elif number == 6:
-                graphs.append(_span(value))
             elif number == 10:
                 self._tensor(_span(value), constant)
-            elif number == 11:
-                self._graph(_span(value), depth + 1)
+            elif number in (6, 11):
+                raise UserError("it has a graph inside a node, which no export writes")
             elif number in (22, 23):
                 raise UserError("it has a sparse tensor, whose size is not bound by the file")
             elif number in (2, 3, 7, 8) and constant is not None:
                 numbers += map(float, self._integers(value)) if number in (3, 8) else self._floats(_span(value))
         if tensors:
             self._tensor(_only(tensors, "tensor of an attribute"), constant)
-        if graphs:
-            self._graph(_only(graphs, "graph of an attribute"), depth + 1)
         if numbers and constant is not None:
             self._constants.setdefault(constant, []).append(numbers)
 
@@ -189,7 +199,10 @@ class _Reader:
     def _check_sizes(self) -> None:
         for node in self._nodes:
             for place in _SIZED_BY.get(node.kind, ()):
-                for values in self._constants.get(node.inputs[place], ()) if place < len(node.inputs) else ():
+                name = node.inputs[place] if place < len(node.inputs) else ""
+                if name and name not in self._constants:
+                    raise UserError("operator {} takes its size from what is computed".format(node.kind))
+                for values in self._constants.get(name, ()) if name else ():
                     total = _magnitude([1 + abs(value) for value in values] if node.kind == "Pad" else values)
                     if not total <= _ELEMENT_LIMIT:
                         raise UserError("operator {} asks for {:.3g} elements".format(node.kind, total))
@@ -254,6 +267,14 @@ def _span(value: _Value) -> Tuple[int, int]:
     if isinstance(value, int):
         raise _BrokenError("a number where something else belongs")
     return value
+
+
+def _require_known(operator: str, domain: str) -> None:
+    """Refuse an operator that no export writes, such as one whose output is as large as the picture says."""
+    if domain not in _DOMAINS:
+        raise UserError("operator {} is of the set {}, which no export writes".format(short(operator), short(domain)))
+    if operator not in OPERATORS:
+        raise UserError("operator {} is none that an export writes".format(short(operator)))
 
 
 def _only(found: List[Tuple[int, int]], what: str) -> Tuple[int, int]:

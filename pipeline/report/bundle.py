@@ -39,7 +39,8 @@ def checked_text(bundle: Bundle, reports: Sequence[GoldenReport]) -> str:
     lines = [
         f"manifest    schema, keys and limits are right: {bundle.name} {bundle.version}",
         f"files       {len(bundle.files)} with {size} bytes are those of the manifest, and nothing else is there",
-        f"models      {', '.join(model.file for model in bundle.models)}: no tensor larger than its file",
+        f"models      {', '.join(model.file for model in bundle.models)}: operators of our exports, no tensor "
+        "larger than its file",
         f"signature   {bundle.signature.text}",
     ]
     for report in reports:

@@ -10,31 +10,33 @@ import torch
 from drawn import SMALL_CFG
 from onnx import TensorProto, numpy_helper
 
+from deploy.onnx_file import OPERATORS, check_onnx
 from pipeline.darknet import DarknetNetwork, adapted, network_cfg, read_cfg, shipped_networks
+from pipeline.darknet.activations import ACTIVATIONS
 from pipeline.errors import UserError
 from pipeline.export.onnx import OPSETS, export_onnx
 from pipeline.networks.darknet import DarknetDetector
 from pipeline.networks.families import architecture
 
 DETECTORS = [name for name in shipped_networks() if name.startswith("yolo")]
-# What TensorRT 8.2 reads of what YOLO networks need.
-KNOWN_OPERATORS = {
-    *("Conv", "LeakyRelu", "MaxPool", "Concat", "Resize", "Reshape", "Sigmoid", "Exp", "Mul", "Add", "Sub", "Div"),
-    *("Slice", "Transpose", "Unsqueeze", "Split", "Gather", "Squeeze", "MatMul", "Softmax", "Pad"),
-}
+FAMILIES = ["yolov3-tinyu", "yolov5nu", "yolov6n", "yolov8n", "yolov9s", "yolov10n", "yolo11n", "yolo12n", "yolo26n"]
+
+
+def _unknown(model: onnx.ModelProto) -> set[str]:
+    """Operators that no drone takes."""
+    return {node.op_type for node in model.graph.node} - OPERATORS
 
 
 def _shapes(values: list[onnx.ValueInfoProto]) -> dict[str, list[int]]:
     return {value.name: [size.dim_value for size in value.type.tensor_type.shape.dim] for value in values}
 
 
-@pytest.mark.parametrize("name", [*DETECTORS, "yolo11n", "yolov3-tinyu"])
+@pytest.mark.parametrize("name", [*DETECTORS, *FAMILIES])
 @pytest.mark.parametrize("opset", [13])
 def test_model_is_static_folded_and_has_no_nms(name: str, opset: int) -> None:
     model = onnx.load_model_from_string(export_onnx(architecture(name, 64, 3).build(), opset).model)
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", opset)]
-    operators = {node.op_type for node in model.graph.node}
-    assert operators <= KNOWN_OPERATORS, operators - KNOWN_OPERATORS
+    assert _unknown(model) == set()
     shapes = _shapes([*model.graph.input, *model.graph.output])
     assert shapes["images"] == [1, 3, 64, 64]
     assert list(shapes) == ["images", "boxes", "scores"]
@@ -45,6 +47,21 @@ def test_model_is_static_folded_and_has_no_nms(name: str, opset: int) -> None:
         assert tensor.data_type != TensorProto.DOUBLE
         if tensor.data_type == TensorProto.INT64:
             assert np.abs(values).max(initial=0) < 2**31
+
+
+@pytest.mark.parametrize("opset", OPSETS)
+def test_a_drone_takes_every_activation_and_layer_of_darknet_in_both_precisions(opset: int, tmp_path: Path) -> None:
+    layers = [
+        f"[convolutional]\nfilters=4\nsize=3\npad=1\nbatch_normalize=1\nactivation={name}\n" for name in ACTIVATIONS
+    ]
+    layers += ["[shortcut]\nfrom=-3\nactivation=linear\n", "[upsample]\nstride=2\nscale=0.5\n"]
+    layers += ["[maxpool]\nsize=3\nstride=2\n", "[route]\nlayers=-1\ngroups=2\ngroup_id=1\n"]
+    trunk, _, last = SMALL_CFG.partition("[maxpool]")
+    (tmp_path / "all.cfg").write_text(trunk + "\n".join(layers) + last[last.rindex("[convolutional]") :])
+    exported = export_onnx(DarknetDetector(DarknetNetwork(adapted(read_cfg(tmp_path / "all.cfg"), 64, 64, 1))), opset)
+    for content in (exported.model, exported.half().model):
+        (tmp_path / "model.onnx").write_bytes(content)
+        check_onnx(tmp_path / "model.onnx")
 
 
 @pytest.mark.parametrize("opset", OPSETS)
