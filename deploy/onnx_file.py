@@ -9,13 +9,14 @@ and the golden frames. Ordinary operators can still ask for much memory, by a wi
 import mmap
 import struct
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Dict, List, NamedTuple, Optional
 
 from deploy.errors import UserError, refuse
+from deploy.protobuf import BrokenError, Field, Span, TooManyError, Walker, signed
 from deploy.strict_json import short
 
-# Fields and numbers read; a YOLO11n has 43,000, a YOLOv3 36,000.
-_FIELD_LIMIT = 500000
+# Fields and packed numbers; a YOLO11n has 16,000, a YOLOv9s 36,000.
+_FIELD_LIMIT = 250000
 # Elements of any one tensor while the model runs: 1 GiB of float32. YOLOv3 at 608 needs 12 million.
 _ELEMENT_LIMIT = 1 << 28
 _MOST_SIDES = 16  # of a shape, a scale or a padding
@@ -39,7 +40,7 @@ _DOMAINS = ("", "ai.onnx")  # both are the default operator set
 # Of these, those whose output is as large as an input says, and which inputs say it: they must be constants.
 _SIZED_BY = {"Resize": (2, 3), "Pad": (1,)}
 
-_Value = Union[int, Tuple[int, int]]  # a number, or where the bytes begin and end
+_TEXT_LIMIT = 1000  # bytes of a name
 
 
 class _Node(NamedTuple):
@@ -55,101 +56,102 @@ def check_onnx(path: Path) -> None:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             try:
                 _Reader(data).model()
-            except _BrokenError as error:
+            except BrokenError as error:
                 raise refuse(path, "is no ONNX file: {}".format(error), "export the bundle again") from None
             except UserError as error:
                 raise refuse(path, error, _REMEDY) from None
-
-
-class _BrokenError(Exception):
-    """The bytes are no protobuf of a model."""
+            except TooManyError:
+                raise refuse(path, "it has more than {} fields".format(_FIELD_LIMIT), _REMEDY) from None
 
 
 class _Reader:
     """Walks through a model once."""
 
     def __init__(self, data: Any) -> None:
-        self._data = data
-        self._fields = 0
+        self._walker = Walker(data, _FIELD_LIMIT)
         # By name, everything that is called so: nothing here demands that a name is there once.
         self._constants: Dict[str, List[List[float]]] = {}
         self._nodes: List[_Node] = []
 
     def model(self) -> None:
         graphs = []
-        for number, value in self._message((0, len(self._data))):
-            if number == 7:
-                graphs.append(_span(value))
-            elif number == 25:
+        for field in self._walker.fields(self._walker.whole):
+            if field.number == 7:
+                graphs.append(field.span)
+            elif field.number == 25:
                 raise UserError("it has functions of its own, which no export writes")
         if not graphs:
-            raise _BrokenError("it has no graph")
+            raise BrokenError("it has no graph")
         self._graph(_only(graphs, "graph"))
         self._check_sizes()
 
-    def _graph(self, span: Tuple[int, int]) -> None:
-        for number, value in self._message(span):
-            if number == 1:
-                self._node(_span(value))
-            elif number == 5:
-                self._tensor(_span(value), None)
-            elif number == 15:
+    def _graph(self, span: Span) -> None:
+        for field in self._walker.fields(span):
+            if field.number == 1:
+                self._node(field.span)
+            elif field.number == 5:
+                self._tensor(field.span, None)
+            elif field.number == 15:
                 raise UserError("it has a sparse tensor, whose size is not bound by the file")
-            elif number in (11, 12, 13):
-                self._value_info(_span(value))
+            elif field.number in (11, 12, 13):
+                self._value_info(field.span)
 
-    def _node(self, span: Tuple[int, int]) -> None:
+    def _node(self, span: Span) -> None:
         inputs, outputs, kind, domain = [], [], "", ""
         attributes = []
-        for number, value in self._message(span):
-            if number == 1:
-                inputs.append(self._text(value))
-            elif number == 2:
-                outputs.append(self._text(value))
-            elif number == 4:
-                kind = self._text(value)
-            elif number == 5:
-                attributes.append(_span(value))
-            elif number == 7:
-                domain = self._text(value)
+        for field in self._walker.fields(span):
+            if field.number == 1:
+                inputs.append(self._text(field))
+            elif field.number == 2:
+                outputs.append(self._text(field))
+            elif field.number == 4:
+                kind = self._text(field)
+            elif field.number == 5:
+                attributes.append(field.span)
+            elif field.number == 7:
+                domain = self._text(field)
         _require_known(kind, domain)
         for attribute in attributes:
             self._attribute(attribute, outputs[0] if kind == "Constant" and outputs else None)
         self._nodes.append(_Node(kind, inputs))
 
-    def _attribute(self, span: Tuple[int, int], constant: Optional[str]) -> None:
+    def _attribute(self, span: Span, constant: Optional[str]) -> None:
         tensors = []
         numbers: List[float] = []
-        for number, value in self._message(span):
-            if number == 5:
-                tensors.append(_span(value))
-            elif number == 10:
-                self._tensor(_span(value), constant)
-            elif number in (6, 11):
+        for field in self._walker.fields(span):
+            if field.number == 5:
+                tensors.append(field.span)
+            elif field.number == 10:
+                self._tensor(field.span, constant)
+            elif field.number in (6, 11):
                 raise UserError("it has a graph inside a node, which no export writes")
-            elif number in (22, 23):
+            elif field.number in (22, 23):
                 raise UserError("it has a sparse tensor, whose size is not bound by the file")
-            elif number in (2, 3, 7, 8) and constant is not None:
-                numbers += map(float, self._integers(value)) if number in (3, 8) else self._floats(_span(value))
+            elif field.number in (2, 3, 7, 8) and constant is not None:
+                is_integer = field.number in (3, 8)
+                found = self._walker.integers(field.value) if is_integer else self._floats(field.span)
+                numbers += map(float, found)
         if tensors:
             self._tensor(_only(tensors, "tensor of an attribute"), constant)
         if numbers and constant is not None:
             self._constants.setdefault(constant, []).append(numbers)
 
-    def _tensor(self, span: Tuple[int, int], name: Optional[str]) -> None:
+    def _tensor(self, span: Span, name: Optional[str]) -> None:
         """name: what the graph calls it, where it is not in the tensor itself."""
         dims: List[int] = []
         kind, own_name, contents = 0, "", []
-        for number, value in self._message(span):
-            if number == 1:
-                dims += self._integers(value)
-            elif number == 2:
-                kind = value & 0xFFFFFFFF if isinstance(value, int) else 0  # an int32: a parser drops the rest
-            elif number == 8:
-                own_name = self._text(value)
-            elif number in (4, 7, 9):
-                contents.append((number, value))
-            elif number == 13 or (number == 14 and value == 1):
+        for field in self._walker.fields(span):
+            if field.number == 1:
+                dims += self._walker.integers(field.value)
+            elif field.number == 2:
+                kind = (
+                    field.value & 0xFFFFFFFF if isinstance(field.value, int) else 0
+                )  # an int32: a parser drops the rest
+            elif field.number == 8:
+                own_name = self._text(field)
+            elif field.number in (4, 7, 9):
+                contents.append(field)
+            elif field.number == 13 or field == (14, 1):
                 raise UserError("it keeps a tensor in another file")
         name = own_name if name is None else name
         elements = _product(dims, "tensor " + short(name))
@@ -157,44 +159,36 @@ class _Reader:
             found = "tensor {} declares {} elements in {} bytes"
             raise UserError(found.format(short(name), elements, span[1] - span[0]))
         if name:  # an operator's input without a name is one that is left out
-            held = [number for key, value in contents for number in self._numbers(key, value, kind)]
+            held = [number for field in contents for number in self._numbers(field, kind)]
             # No shape has more sides: an operator that takes this for one is refused.
             self._constants.setdefault(name, []).append(held if elements <= _MOST_SIDES else [float("inf")])
 
-    def _numbers(self, field: int, value: _Value, kind: int) -> List[float]:
+    def _numbers(self, field: Field, kind: int) -> List[float]:
         """What a small tensor holds, if it is of float32 or int64, the two that shapes and scales are made of."""
-        if isinstance(value, int):
-            return [float(_signed(value))] if kind == 7 and field == 7 else []
-        if value[1] - value[0] > 10 * _MOST_SIDES:
+        if isinstance(field.value, int):
+            return [float(signed(field.value))] if kind == 7 and field.number == 7 else []
+        begin, end = field.value
+        if end - begin > 10 * _MOST_SIDES:
             return []
-        if kind == 7 and field == 7:
-            return [float(number) for number in self._integers(value)]
+        if kind == 7 and field.number == 7:
+            return [float(number) for number in self._walker.integers(field.value)]
         if kind == 7:
-            count = (value[1] - value[0]) // 8
-            return list(map(float, struct.unpack_from("<{}q".format(count), self._data, value[0])))
-        return self._floats(value) if kind == 1 else []
+            return list(map(float, struct.unpack_from("<{}q".format((end - begin) // 8), self._walker.data, begin)))
+        return self._floats(field.value) if kind == 1 else []
 
-    def _floats(self, span: Tuple[int, int]) -> List[float]:
+    def _floats(self, span: Span) -> List[float]:
         """Of a repeated float, packed or one by one, and of raw bytes; no more than matter."""
         count = min((span[1] - span[0]) // 4, _MOST_SIDES + 1)
-        return list(struct.unpack_from("<{}f".format(count), self._data, span[0]))
+        return list(struct.unpack_from("<{}f".format(count), self._walker.data, span[0]))
 
-    def _value_info(self, span: Tuple[int, int]) -> None:
+    def _value_info(self, span: Span) -> None:
         """ValueInfoProto.type.tensor_type.shape.dim.dim_value"""
-        name, dims = "", []
-        for number, value in self._message(span):
-            if number == 1:
-                name = self._text(value)
-            elif number == 2:
-                for shape in self._inside(_span(value), 1, 2):
-                    dims += [size for size in self._inside(shape, 1, 1) if isinstance(size, int)]
-        _product(dims, "value " + short(name))
+        names = [self._text(field) for field in self._walker.inside(span, 1)]
+        sizes = self._walker.inside(span, 2, 1, 2, 1, 1)
+        _product([field.value for field in sizes if isinstance(field.value, int)], "value " + short("".join(names)))
 
-    def _inside(self, span: Tuple[int, int], *path: int) -> List[Any]:
-        found: List[Any] = [span]
-        for number in path:
-            found = [value for part in found for key, value in self._message(_span(part)) if key == number]
-        return found
+    def _text(self, field: Field) -> str:
+        return self._walker.text(field.span, _TEXT_LIMIT)
 
     def _check_sizes(self) -> None:
         for node in self._nodes:
@@ -207,67 +201,6 @@ class _Reader:
                     if not total <= _ELEMENT_LIMIT:
                         raise UserError("operator {} asks for {:.3g} elements".format(node.kind, total))
 
-    def _text(self, value: _Value) -> str:
-        begin, end = _span(value)
-        return bytes(self._data[begin : min(end, begin + 1000)]).decode("utf-8", "replace")
-
-    def _integers(self, value: _Value) -> List[int]:
-        """Of a repeated int64, packed or one by one."""
-        if isinstance(value, int):
-            return [_signed(value)]
-        place, end = value
-        found = []
-        while place < end:
-            number, place = self._varint(place, end)
-            found.append(_signed(number))
-        return found
-
-    def _message(self, span: Tuple[int, int]) -> Iterator[Tuple[int, _Value]]:
-        """Numbers of the fields of a message, and their values."""
-        place, end = span
-        while place < end:
-            self._count()
-            key, place = self._varint(place, end)
-            wire = key & 7
-            if wire == 0:
-                value, place = self._varint(place, end)
-                yield key >> 3, value
-                continue
-            if wire == 2:
-                length, place = self._varint(place, end)
-            elif wire in (1, 5):
-                length = 8 if wire == 1 else 4
-            else:
-                raise _BrokenError("a field of kind {} at byte {}".format(wire, place))
-            if length > end - place:
-                raise _BrokenError("it breaks off at byte {}".format(place))
-            yield key >> 3, (place, place + length)
-            place += length
-
-    def _varint(self, place: int, end: int) -> Tuple[int, int]:
-        self._count()
-        value = 0
-        for shift in range(0, 70, 7):
-            if place >= end:
-                raise _BrokenError("it breaks off at byte {}".format(place))
-            byte = self._data[place]
-            place += 1
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value, place
-        raise _BrokenError("a number has no end at byte {}".format(place))
-
-    def _count(self) -> None:
-        self._fields += 1
-        if self._fields > _FIELD_LIMIT:
-            raise UserError("it has more than {} fields".format(_FIELD_LIMIT))
-
-
-def _span(value: _Value) -> Tuple[int, int]:
-    if isinstance(value, int):
-        raise _BrokenError("a number where something else belongs")
-    return value
-
 
 def _require_known(operator: str, domain: str) -> None:
     """Refuse an operator that no export writes, such as one whose output is as large as the picture says."""
@@ -277,15 +210,11 @@ def _require_known(operator: str, domain: str) -> None:
         raise UserError("operator {} is none that an export writes".format(short(operator)))
 
 
-def _only(found: List[Tuple[int, int]], what: str) -> Tuple[int, int]:
+def _only(found: List[Span], what: str) -> Span:
     """Protobuf joins a field that is there twice: what is small in its parts may be large together."""
     if len(found) > 1:
         raise UserError("it has a {} twice".format(what))
     return found[0]
-
-
-def _signed(value: int) -> int:
-    return value - (1 << 64) if value >= 1 << 63 else value
 
 
 def _product(dims: List[int], what: str) -> int:

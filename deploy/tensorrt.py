@@ -18,8 +18,9 @@ import threading
 from contextlib import contextmanager
 from typing import Any, Iterator, List, NamedTuple, Optional
 
+from deploy.decode_part import Step, is_decode
 from deploy.errors import UserError, refuse
-from deploy.onnx_graph import OnnxFile, Step, is_decode
+from deploy.onnx_graph import OnnxFile
 from deploy.tensorrt_log import Listener, make_logger, make_monitor
 
 # TensorRT where there is one; RTX under the name of its full package, then under that of its bindings' own wheel.

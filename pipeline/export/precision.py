@@ -8,7 +8,7 @@ pixels apart from 256 on, 0.5 from 512 on. Knows nothing of networks: the decode
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from deploy.onnx_graph import Step, is_decode
+from deploy.decode_part import Step, is_decode
 from pipeline.errors import refuse
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def to_fp16(model_bytes: bytes) -> bytes:
 
 
 def decode_nodes(graph: "GraphProto") -> list[bool]:
-    """For every node, whether it belongs to the decode; see `deploy.onnx_graph.is_decode`.
+    """For every node, whether it belongs to the decode; see `deploy.decode_part.is_decode`.
 
     A convolution to a single channel does not count as learned weights: Ultralytics' decode holds one, which turns
     bins into distances; a head of one class is as cheap in float32.

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import UserError, refuse
+from deploy.protobuf import BrokenError, TooManyError, Walker
+from pipeline.errors import refuse
 
 __all__ = ["LIMITS", "ScanLimits", "read_checked"]
 
@@ -82,37 +83,30 @@ def _scan(data: Any, name: str, limits: ScanLimits) -> None:
     """Follow every tag and length; `data` gives bytes by index."""
     import onnx
 
-    fields = 0
-    pending = [(0, len(data), onnx.ModelProto.DESCRIPTOR, 1)]
-    while pending:
-        position, end, kind, depth = pending.pop()
-        if depth > limits.depth:
-            raise refuse(name, f"nests messages more than {limits.depth} deep", "take the graph out of its loops")
-        while position < end:
-            fields += 1
-            if fields > limits.fields:
-                raise refuse(name, f"holds more than {limits.fields} values", "no detector has that many nodes")
-            start = position
-            tag, position = _varint(data, position, end, name)
-            wire = tag & 7
-            field = None
-            begin = position
-            if wire == 2:
-                length, begin = _varint(data, position, end, name)
-                field = kind.fields_by_number.get(tag >> 3)
-                position = begin + length
-            elif wire == 0:
-                _, position = _varint(data, position, end, name)
-            else:
-                position += {1: 8, 5: 4}.get(wire, end + 1)  # groups, which ONNX has not, end beyond the end
-            if position > end or not tag >> 3:
-                raise _damaged(name, start)
-            if field is not None and field.message_type is not None:
-                # What is inside comes first, so that no more waits than is nested.
-                pending += [(position, end, kind, depth), (begin, position, field.message_type, depth + 1)]
-                break
-            if field is not None and field.type == field.TYPE_STRING:
-                _require_text(data[begin:position], begin, name, limits)
+    walker = Walker(data, limits.fields)
+    # What is inside a message comes before what follows it, so that no more waits than is nested.
+    pending = [(walker.fields(walker.whole), onnx.ModelProto.DESCRIPTOR)]
+    try:
+        while pending:
+            fields, kind = pending[-1]
+            found = next(fields, None)
+            if found is None:
+                pending.pop()
+                continue
+            field = kind.fields_by_number.get(found.number)
+            if field is None or isinstance(found.value, int):
+                continue
+            if field.message_type is not None:
+                if len(pending) >= limits.depth:
+                    found_depth = f"nests messages more than {limits.depth} deep"
+                    raise refuse(name, found_depth, "take the graph out of its loops")
+                pending.append((walker.fields(found.value), field.message_type))
+            elif field.type == field.TYPE_STRING:
+                _require_text(data[slice(*found.value)], found.value[0], name, limits)
+    except BrokenError as error:
+        raise refuse(name, f"{_DAMAGED} ({error})", _REMEDY) from None
+    except TooManyError:
+        raise refuse(name, f"holds more than {limits.fields} values", "no detector has that many nodes") from None
 
 
 def _require_text(text: bytes, position: int, name: str, limits: ScanLimits) -> None:
@@ -121,22 +115,4 @@ def _require_text(text: bytes, position: int, name: str, limits: ScanLimits) -> 
     try:
         text.decode()
     except UnicodeDecodeError:
-        raise _damaged(name, position) from None
-
-
-def _varint(data: Any, position: int, end: int, name: str) -> tuple[int, int]:
-    """A base-128 number and where it ends."""
-    value = shift = 0
-    start = position
-    while position < end and shift < 70:
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-        shift += 7
-    raise _damaged(name, start)
-
-
-def _damaged(name: str, position: int) -> UserError:
-    return refuse(name, f"{_DAMAGED} (byte {position})", _REMEDY)
+        raise BrokenError(f"no text at byte {position}") from None

@@ -168,7 +168,7 @@ def _output(model):
         (colour_model()[:-20], "is no ONNX file: it breaks off at byte"),
         (b"\x08\x06", "is no ONNX file: it has no graph"),
         (b"\x3a" + b"\xff" * 10, "is no ONNX file: a number has no end"),
-        (b"\x08\x01" * 300_000, "it has more than 500000 fields"),
+        (b"\x08\x01" * 300_000, "it has more than 250000 fields"),
         (_edited(_dims), "tensor 'channels' declares more than 268435456 elements"),
         (_edited(_dims_within_the_limit), "tensor 'channels' declares 1048576 elements in"),
         (_edited(_negative), "tensor 'channels' has a side of -1"),
