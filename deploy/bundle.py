@@ -27,7 +27,6 @@ from deploy.onnx_file import check_onnx
 from deploy.signature import SIGNATURE, SIGNATURE_LIMIT, PublicKey, Signature, check_signature
 from deploy.strict_json import canonical_json, short
 
-BUNDLE_SCHEMA = SCHEMA
 MANIFEST = "bundle.json"
 MODEL = "model.onnx"
 

@@ -11,11 +11,10 @@ from deploy.calibrate import Calibration, Feeder, calibration_file, make_calibra
 from deploy.cuda import Cuda, Device
 from deploy.engine_cache import EngineKey, find_engine, keep_engine, l4t_release, require_space, write_file
 from deploy.errors import refuse
+from deploy.manifest import PRECISIONS
 from deploy.onnx_graph import OnnxFile, read_onnx
 from deploy.tensorrt import BuildOptions, TensorRt, load_tensorrt
 from deploy.tensorrt_log import Listener, Progress
-
-PRECISIONS = ("fp32", "fp16", "int8")
 
 _MIB = 2**20
 # Below this a build of even Tiny-YOLOv3 is killed half-way on a board whose GPU shares the memory.

@@ -12,12 +12,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from deploy.errors import refuse
+from deploy.manifest import PRECISIONS
 from jetson.flash.steps import FlashSteps
 from jetson.parser import Parser, parser_names, read_parser
 from jetson.settings import read_yaml
 
 __all__ = [
-    "PRECISIONS",
     "Board",
     "Memory",
     "Module",
@@ -30,8 +30,7 @@ __all__ = [
     "read_board",
 ]
 
-Precision = Literal["fp32", "fp16", "int8"]
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+Precision = Literal["fp32", "fp16", "int8"]  # those of deploy.manifest.PRECISIONS, for a checker of types
 Stage = Literal["read", "resize", "network", "decode", "track", "publish"]
 
 _FOLDER = Path(__file__).parent / "boards"

@@ -65,6 +65,7 @@ def profile(
     measurement; that is made on the board.
     """
     from deploy.bundle import read_bundle
+    from deploy.manifest import PRECISIONS
     from jetson.board import read_board
     from pipeline.export.profile import profile as profile_of
     from pipeline.report.export import profile_text
@@ -76,8 +77,6 @@ def profile(
     if precision is not None and name is None:
         raise refuse("--precision", "no board", "add --board: what is measured here runs as the file says")
     chosen = None if name is None else read_board(name)
-    wanted = (
-        None if precision is None else cast("Precision", one_of("--precision", precision, ("fp32", "fp16", "int8")))
-    )
+    wanted = None if precision is None else cast("Precision", one_of("--precision", precision, PRECISIONS))
     found = profile_of(file, chosen, wanted, runs)
     print(json.dumps(found.as_dict()) if as_json else profile_text(found))

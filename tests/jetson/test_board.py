@@ -11,7 +11,8 @@ import yaml
 
 from deploy.errors import UserError
 from deploy.loop import STAGES
-from jetson.board import PRECISIONS, Stage, board_names, read_board
+from deploy.manifest import PRECISIONS
+from jetson.board import Precision, Stage, board_names, read_board
 from jetson.parser import read_parser
 
 JETSON = Path(__file__).resolve().parents[2] / "jetson"
@@ -69,8 +70,9 @@ def test_what_the_drone_gets_is_json(name):
     assert content["name"] == name
 
 
-def test_stages_are_those_of_the_loop():
+def test_stages_and_precisions_are_those_of_the_drone():
     assert get_args(Stage) == STAGES
+    assert get_args(Precision) == PRECISIONS
 
 
 @pytest.mark.parametrize("name", ["jetson-tx2", "jetson-nano", "jetson-xavier-nx", "jetson-orin-nano"])
