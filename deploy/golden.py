@@ -46,6 +46,20 @@ TOLERANCES = {
 }
 
 
+class How(NamedTuple):
+    """How a frame is fed to a model and boxes are kept. width, height: of the input, pixels. nms_threshold: 0 to 1."""
+
+    width: int
+    height: int
+    resize_mode: str
+    nms_threshold: float
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> "How":
+        """As the first model of a bundle flies."""
+        return cls(bundle.width, bundle.height, bundle.resize_mode, bundle.nms_threshold)
+
+
 class GoldenFrame(NamedTuple):
     """file: inside golden/. width, height: pixels. expected: by model file, in pixels of the frame."""
 
@@ -100,7 +114,8 @@ def check_golden(bundle: Bundle, backend: Any) -> GoldenReport:
     for frame in golden.frames:
         path = bundle.root / "golden" / frame.file
         expected = frame.expected[model.file]
-        found = detect_frame(bundle, backend, _read_frame(path, frame), golden.score_threshold - tolerance.score)
+        image = _read_frame(path, frame)
+        found = detect_frame(How.of(bundle), backend, image, golden.score_threshold - tolerance.score)
         try:
             worst = compare(expected, found, golden.score_threshold, tolerance)
         except UserError as error:
@@ -111,11 +126,11 @@ def check_golden(bundle: Bundle, backend: Any) -> GoldenReport:
     return GoldenReport(model.file, precision, len(golden.frames), count, score, overlap, golden.tells_red_from_blue)
 
 
-def detect_frame(bundle: Bundle, backend: Any, image: np.ndarray, threshold: float) -> Detections:
-    """Detections in (H, W, 3) uint8 RGB, exactly as in flight but for the threshold."""
-    resized, placement = resize_image(image, bundle.width, bundle.height, bundle.resize_mode)
+def detect_frame(how: How, backend: Any, image: np.ndarray, threshold: float) -> Detections:
+    """Detections in (H, W, 3) uint8 RGB, exactly as in flight but for the threshold; at least 1e-6."""
+    resized, placement = resize_image(image, how.width, how.height, how.resize_mode)
     boxes, scores = backend.infer(to_tensor(resized))
-    return detections_from_network(boxes, scores, max(threshold, 1e-6), bundle.nms_threshold, placement)
+    return detections_from_network(boxes, scores, max(threshold, 1e-6), how.nms_threshold, placement)
 
 
 def compare(expected: Detections, found: Detections, threshold: float, tolerance: Tolerance) -> Tuple[float, float]:

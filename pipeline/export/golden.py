@@ -8,19 +8,16 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
 from deploy.backends import OnnxRuntimeBackend
-from deploy.decode import detections_from_network
 from deploy.errors import UserError
 from deploy.frame import Detections
-from deploy.golden import TOLERANCES, Golden, GoldenFrame, compare, golden_json
+from deploy.golden import TOLERANCES, Golden, GoldenFrame, How, compare, detect_frame, golden_json
 from deploy.manifest import GOLDEN, Model
 from deploy.pictures import read_picture
-from deploy.resize import resize_image, to_tensor
 from deploy.strict_json import canonical_json
 from pipeline.curated import LabelledImage
 
@@ -54,7 +51,7 @@ def golden_files(
     A model that finds nothing anywhere has golden frames all the same; they say themselves that they prove little.
     """
     with tempfile.TemporaryDirectory() as folder:
-        runners = [_Runner(Path(folder), model, data, resize_mode, nms_threshold) for model, data in models.items()]
+        runners = [_runner(Path(folder), model, data, resize_mode, nms_threshold) for model, data in models.items()]
         chosen = _choose(runners[0], images)
         threshold = _threshold(max(candidate.best for candidate in chosen), score_threshold)
         frames = []
@@ -73,21 +70,23 @@ def golden_files(
     return files
 
 
+@dataclass(frozen=True)
 class _Runner:
     """One model, as it flies."""
 
-    def __init__(self, folder: Path, model: Model, data: bytes, resize_mode: str, nms_threshold: float) -> None:
-        self.model = model
-        self._resize_mode, self._nms_threshold = resize_mode, nms_threshold
-        (folder / model.file).write_bytes(data)
-        self._backend = OnnxRuntimeBackend(folder / model.file)
+    model: Model
+    how: How
+    backend: OnnxRuntimeBackend
 
-    def detect(self, frame: np.ndarray, threshold: float, is_swapped: bool = False) -> Detections:
-        """Detections in (H, W, 3) uint8 RGB. is_swapped: as a drone would that takes red for blue."""
-        image, placement = resize_image(frame, self.model.width, self.model.height, self._resize_mode)
-        tensor: Any = to_tensor(image)
-        boxes, scores = self._backend.infer(np.ascontiguousarray(tensor[:, ::-1]) if is_swapped else tensor)
-        return detections_from_network(boxes, scores, threshold, self._nms_threshold, placement)
+    def detect(self, frame: np.ndarray, threshold: float) -> Detections:
+        """Detections in (H, W, 3) uint8 RGB."""
+        return detect_frame(self.how, self.backend, frame, threshold)
+
+
+def _runner(folder: Path, model: Model, data: bytes, resize_mode: str, nms_threshold: float) -> _Runner:
+    (folder / model.file).write_bytes(data)
+    how = How(model.width, model.height, resize_mode, nms_threshold)
+    return _Runner(model, how, OnnxRuntimeBackend(folder / model.file))
 
 
 def _choose(runner: _Runner, images: Sequence[LabelledImage]) -> list[_Candidate]:
@@ -127,7 +126,7 @@ def _png(image: np.ndarray) -> bytes:
 
 def _tells_red_from_blue(runner: _Runner, frame: GoldenFrame, image: np.ndarray, threshold: float) -> bool:
     tolerance = TOLERANCES[runner.model.precision]
-    swapped = runner.detect(image, max(1e-6, threshold - tolerance.score), is_swapped=True)
+    swapped = runner.detect(np.ascontiguousarray(image[..., ::-1]), threshold - tolerance.score)
     with suppress(UserError):
         compare(frame.expected[runner.model.file], swapped, threshold, tolerance)
         return False

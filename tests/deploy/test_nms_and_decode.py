@@ -30,11 +30,30 @@ def _random(seed, count=40):
 def test_nms_is_greedy_per_class(seed, threshold):
     boxes, scores, classes = _random(seed)
     expected: list[int] = []
-    for index in sorted(range(len(boxes)), key=lambda i: -scores[i]):
+    for index in sorted(
+        range(len(boxes)), key=lambda i: (-scores[i], *np.rint(np.float64(boxes[i]) * 100), classes[i])
+    ):
         better = [kept for kept in expected if classes[kept] == classes[index]]
         if all(_iou(boxes[kept], boxes[index]) <= threshold for kept in better):
             expected.append(index)
     assert list(nms(boxes, scores, classes, threshold)) == expected
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_runtimes_that_differ_by_rounding_keep_the_same_boxes(seed):
+    """Scores are saturated, all boxes over one another; the other runtime also gives them in another order."""
+    rng = np.random.default_rng(seed)
+    boxes = (rng.integers(0, 8, (30, 2)).repeat(2, 1)[:, [0, 2, 1, 3]] + [0, 0, 60, 60]).astype(np.float32)
+    scores, classes = np.ones(30, np.float32), rng.integers(0, 2, 30)
+    order = rng.permutation(30)
+    noise = rng.uniform(-1e-5, 1e-5, (30, 4)).astype(np.float32)
+    others = scores - rng.integers(0, 3, 30).astype(np.float32) * np.float32(6e-8)
+    kept = nms(boxes, scores, classes, 0.45)
+    found = order[nms(boxes[order] + noise, others[order], classes[order], 0.45)]
+    assert len(kept) >= 2
+    assert np.array_equal(boxes[kept], boxes[found])
+    assert list(classes[kept]) == list(classes[found])
 
 
 @settings(max_examples=30, deadline=None)

@@ -17,7 +17,7 @@ from deploy.bundle import Bundle, read_bundle
 from deploy.cli import main
 from deploy.flightlog.reading import FlightRecords, find_flight
 from deploy.frame import Observation
-from deploy.golden import detect_frame
+from deploy.golden import How, detect_frame
 from deploy.replay.frames import Named, bundle_detector, compare, replay, summarise
 from deploy.sources import open_source
 from deploy.vision import Vision
@@ -62,7 +62,7 @@ def log(bundle: Bundle, video: Path, tmp_path_factory: pytest.TempPathFactory) -
     backend = OnnxRuntimeBackend(bundle.model)
     flown = new_log(folder, bundle, keep=600)
     for frame in open_source(str(video)):
-        found = detect_frame(bundle, backend, frame.image, bundle.score_threshold)
+        found = detect_frame(How.of(bundle), backend, frame.image, bundle.score_threshold)
         frame = frame._replace(captured=100.0 + frame.number)
         flown.publish(Observation(frame, found, (), 0.01, 0.1, 0, (64, 64), {}))
         wait_for(lambda: flown.status()["waiting"] == 0)
