@@ -185,6 +185,10 @@ class Stage(_Model):
         return self
 
 
+# Of val, for the parity gate: each goes through everyone who is asked, YOLOv3 on two cores in seconds.
+PARITY_PICTURES = 256
+
+
 class ExportChoice(_Model):
     """What becomes the bundle: the trial of `stage` with the best AP on val, or the `trial` named.
 
@@ -194,6 +198,7 @@ class ExportChoice(_Model):
             needs fp16.
         sizes: of the input besides that of training, pixels, which the drone may fall back to.
         calibration: how many pictures of train go along, for INT8 on a board that has it.
+        parity_pictures: of val, that everyone is compared on; 0 for all of them.
     """
 
     stage: _Name
@@ -206,6 +211,7 @@ class ExportChoice(_Model):
     precisions: Annotated[tuple[Literal["fp32", "fp16"], ...], Field(min_length=1)] = ("fp32",)
     sizes: tuple[Annotated[int, Field(ge=32, multiple_of=32)], ...] = ()
     calibration: Annotated[int, Field(ge=0, le=500)] = 0
+    parity_pictures: Annotated[int, Field(ge=0)] = PARITY_PICTURES
 
     @field_validator("precisions")
     @classmethod

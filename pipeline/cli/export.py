@@ -75,6 +75,10 @@ def make(
     calibration: Annotated[
         int, typer.Option(min=0, max=500, metavar="N", help="Put N pictures of train in, for INT8 on the board.")
     ] = 0,
+    parity_pictures: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Compare on N pictures of val, 0 for all; by default 256."),
+    ] = None,
     score_threshold: Annotated[float, typer.Option(min=0.001, max=0.999, help="That the drone flies with.")] = 0.25,
     nms_threshold: Annotated[float, typer.Option(min=0.001, max=0.999, help="The same for NMS.")] = 0.45,
     key: Annotated[
@@ -99,7 +103,7 @@ def make(
                 {"--weights": weights, "--data": data, "--size": size, "--resize": resize, "--name": name}
                 | {"--known-masks": known_masks, "--version": version, "--fp16": half, "--extra-size": extra_size}
                 | {"--calibration": calibration or None, "--score-threshold": None if score_threshold == 0.25 else 1}
-                | {"--nms-threshold": None if nms_threshold == 0.45 else 1}
+                | {"--nms-threshold": None if nms_threshold == 0.45 else 1, "--parity-pictures": parity_pictures}
             )
             bundle = export_best(_experiment(subject), workspace, bars, key, board)
         else:
@@ -108,6 +112,8 @@ def make(
             about = replace(
                 about, calibration=calibration, score_threshold=score_threshold, nms_threshold=nms_threshold
             )
+            if parity_pictures is not None:
+                about = replace(about, parity_pictures=parity_pictures)
             bundle = export_network(wish, about, workspace, bars, key)
     _print(bundle, as_json)
 
@@ -150,7 +156,7 @@ def _about(
 
 def _refuse_for_experiment(options: dict[str, Any]) -> None:
     for option, value in options.items():
-        if value not in (None, False):
+        if value is not None and value is not False:
             raise refuse(option, "is for a network with its weights", "an experiment's file says it, in its key export")
 
 

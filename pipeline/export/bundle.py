@@ -9,7 +9,7 @@ from deploy.bundle import MANIFEST, MODEL, Bundle, write_bundle
 from deploy.manifest import NAME, Model
 from jetson.board import Board
 from pipeline.errors import refuse
-from pipeline.experiment import ExportChoice
+from pipeline.experiment import PARITY_PICTURES, ExportChoice
 from pipeline.export.calibration import calibration_files, calibration_of
 from pipeline.export.gate import parity_of
 from pipeline.export.golden import golden_files
@@ -31,6 +31,7 @@ class BundleWish:
     Attributes:
         precisions: of the ONNX files at each size, fp32 first. sizes: of the input besides the detector's own, pixels.
         calibration: how many pictures of train go along, for INT8.
+        parity_pictures: of val, that everyone is compared on; 0 for all of them.
         score_threshold, nms_threshold: that the drone flies with, 0 to 1.
     """
 
@@ -42,6 +43,7 @@ class BundleWish:
     score_threshold: float = 0.25
     nms_threshold: float = 0.45
     calibration: int = 0
+    parity_pictures: int = PARITY_PICTURES
 
     @classmethod
     def of(cls, choice: ExportChoice, board: Board) -> "BundleWish":
@@ -55,6 +57,7 @@ class BundleWish:
             choice.score_threshold,
             choice.nms_threshold,
             choice.calibration,
+            choice.parity_pictures,
         )
 
 
@@ -86,7 +89,9 @@ def export_bundle(
                 progress(size, done, total)
 
         frames = _calibration(source, detector, wish)
-        parity = parity_of(detector, exported, source.images, source.resize, calibration_of(frames), report)
+        calibration = calibration_of(frames)
+        most = wish.parity_pictures
+        parity = parity_of(detector, exported, source.images, source.resize, calibration, report, most)
         reports.append({"input": size, **parity.as_dict()})
         for precision, one in exported.items():
             name = _file_name(detector.width, precision, is_default_size=not models or size == reports[0]["input"])

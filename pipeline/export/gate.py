@@ -2,12 +2,14 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy.calibrate import Calibration
 from deploy.cuda import Cuda
 from pipeline.errors import UserError
+from pipeline.experiment import PARITY_PICTURES
 from pipeline.export.onnx import Exported
 from pipeline.export.parity import Candidate, Parity, Progress, check_parity
 from pipeline.export.runners import OnnxRuntimeRunner, OpenCvRunner, TensorRtRunner, TorchRunner
@@ -27,10 +29,12 @@ def parity_of(
     resize: str,
     calibration: Calibration | None = None,
     progress: Progress | None = None,
+    most: int = PARITY_PICTURES,
 ) -> Parity:
-    """Compare PyTorch on every picture with ONNX Runtime, OpenCV where it reads the network, and TensorRT on a GPU.
+    """Compare PyTorch on the pictures with ONNX Runtime, OpenCV where it reads the network, and TensorRT on a GPU.
 
-    exported: by precision. calibration: for INT8, which TensorRT then builds too where it can.
+    exported: by precision. calibration: for INT8, which TensorRT then builds too where it can. most: pictures, taken at
+    equal distances; 0 for all.
 
     Raises:
         UserError: a limit is passed.
@@ -49,7 +53,14 @@ def parity_of(
         engines, missing = _engines(exported, calibration, Path(folder))
         reference = TorchRunner(detector)
         candidates, left_out = [*candidates, *engines], [*left_out, *missing]
-        return check_parity(reference, candidates, images, size, resize, detector.classes, left_out, progress)
+        chosen = _chosen(images, most)
+        found = check_parity(reference, candidates, chosen, size, resize, detector.classes, left_out, progress)
+        return replace(found, available=len(images))
+
+
+def _chosen(images: Sequence["LabelledImage"], most: int) -> Sequence["LabelledImage"]:
+    count = min(most or len(images), len(images))
+    return [images[index * len(images) // count] for index in range(count)]
 
 
 def _engines(

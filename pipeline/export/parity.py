@@ -3,6 +3,7 @@
 Knows nothing of how anyone computes, nor of what becomes of the verdict.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -95,7 +96,9 @@ class Parity:
 
     Attributes:
         reference: what the others were compared with.
-        pictures: how many, all with labels.
+        pictures: how many, all with labels. available: how many there would have been.
+        objects: on them. ap50_step: what one detection more or less can change the AP of a class by, 1 over the objects
+            of the class that has the fewest: an ap50 below it says nothing, one at it may be a single flip.
         ap50: of the reference on them, mean over the classes that have boxes.
         comparisons: one per candidate.
         left_out: who was not asked, and why.
@@ -103,6 +106,9 @@ class Parity:
 
     reference: str
     pictures: int
+    available: int
+    objects: int
+    ap50_step: float
     ap50: float
     comparisons: tuple[Comparison, ...]
     left_out: tuple[str, ...]
@@ -112,6 +118,9 @@ class Parity:
         return {
             "reference": self.reference,
             "pictures": self.pictures,
+            "available": self.available,
+            "objects": self.objects,
+            "ap50_step": float(f"{self.ap50_step:.2g}"),
             "ap50": float(f"{self.ap50:.4g}"),
             "comparisons": [one.as_dict() for one in self.comparisons],
             "left_out": list(self.left_out),
@@ -186,7 +195,17 @@ def check_parity(
         comparison = Comparison(candidate.runner.name, candidate.precision, found, tally.limits)
         _require_kept(comparison, reference, candidate.runner, tally, size)
         comparisons.append(comparison)
-    return Parity(reference.name, len(images), _mean(per_class), tuple(comparisons), tuple(left_out))
+    numbers = Counter(int(index) for image in images for index in image.classes)
+    return Parity(
+        reference=reference.name,
+        pictures=len(images),
+        available=len(images),
+        objects=numbers.total(),
+        ap50_step=1 / min(numbers.values(), default=1),
+        ap50=_mean(per_class),
+        comparisons=tuple(comparisons),
+        left_out=tuple(left_out),
+    )
 
 
 def _detections(outputs: Outputs, placement: Placement) -> Detections:

@@ -21,5 +21,14 @@ def _input_text(parity: dict[str, Any]) -> str:
         figures = [f"{one[name]:.2g} (<= {one['limits'][name]:g})" for name in _FIGURES]
         rows.append([one["against"], one["precision"], *figures])
     ap50 = f"AP@0.5 {100 * parity['ap50']:.1f} %"
-    about = f"{parity['reference']} at {parity['input']} on {parity['pictures']} pictures of val, {ap50}"
-    return "\n".join([about, *ruled(rows, left=2), *(f"not compared: {reason}" for reason in parity["left_out"])])
+    number = f"{parity['pictures']} of the {parity['available']}"
+    about = f"{parity['reference']} at {parity['input']} on {number} pictures of val, {ap50}"
+    step = f"{parity['objects']} objects: one detection more or less can change the AP of a class by"
+    return "\n".join(
+        [
+            about,
+            f"{step} {parity['ap50_step']:g}",
+            *ruled(rows, left=2),
+            *(f"not compared: {reason}" for reason in parity["left_out"]),
+        ]
+    )

@@ -29,7 +29,7 @@ def for_orin(trained: Path, skylight: Skylight, tmp_path_factory: pytest.TempPat
     root = tmp_path_factory.mktemp("network")
     (root / "squares").symlink_to(trained / "squares")
     named = ("--board", "jetson-orin-nano", "--name", "sq", "--version", "0.2")
-    asked = ("--fp16", "--extra-size", 96, "--calibration", 5)
+    asked = ("--fp16", "--extra-size", 96, "--calibration", 5, "--parity-pictures", 4)
     done = skylight("export", trained / TRIAL, *named, *asked, "--root", root)
     assert done.returncode == 0, done.stderr
     (root / "printed.txt").write_text(done.stdout)
@@ -50,6 +50,7 @@ def test_trial_is_exported_at_every_size_and_precision(for_orin: Path) -> None:
     for report in found.parity["inputs"]:
         asked = {(one["against"].split()[0], one["precision"]) for one in report["comparisons"]}
         assert asked >= {("onnxruntime", "fp32"), ("onnxruntime", "fp16"), ("OpenCV", "fp32")}
+        assert (report["pictures"], report["available"]) == (4, 8)
     printed = (for_orin / "printed.txt").read_text()
     assert "prove nothing" not in printed
     assert "PyTorch" in printed
@@ -145,6 +146,8 @@ def test_a_bundle_of_other_weights_is_not_replaced(for_orin: Path, trained: Path
 def test_an_experiment_says_itself_what_is_exported(trained: Path, skylight: Skylight) -> None:
     done = skylight("export", trained / "experiment.yaml", "--size", 96, "--root", trained)
     assert_refused(done, "--size", "its key export")
+    done = skylight("export", trained / "experiment.yaml", "--parity-pictures", 0, "--root", trained)
+    assert_refused(done, "--parity-pictures", "its key export")
 
 
 def test_faster_rcnn_is_refused_in_one_line(trained: Path, skylight: Skylight, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from pipeline.export.runners import OnnxRuntimeRunner, Outputs, TorchRunner
 from pipeline.networks.darknet import DarknetDetector
 from pipeline.networks.detector import Detector
 from pipeline.networks.families import architecture
+from pipeline.report.parity import parity_text
 
 DETECTORS = [name for name in shipped_networks() if network_cfg(name).layers[-1].kind == "yolo"]
 
@@ -92,6 +93,21 @@ def test_report_does_not_name_the_folder_that_engines_are_built_in(
     assert isinstance(detector, DarknetDetector)
     found = parity_of(_as_trained(detector), {"fp32": export_onnx(detector)}, street, "stretch")
     assert found.left_out == ("TensorRT fp32: model-fp32.onnx: no engine; x",)
+
+
+def test_report_says_on_how_many_pictures_and_how_fine_ap_is_there(trained: Path) -> None:
+    images = read_curated_set(trained / "squares").splits["val"]
+    detector = _trained_detector(trained)
+    exported = {"fp32": export_onnx(detector)}
+    found = parity_of(detector, exported, images, "stretch", most=3)
+    objects = sum(len(images[index].boxes) for index in (0, 2, 5))  # at equal distances among the 8
+    assert (found.pictures, found.available, found.objects) == (3, 8, objects)
+    assert found.ap50_step == 1 / objects
+    whole = parity_of(detector, exported, images, "stretch", most=0)
+    assert (whole.pictures, whole.available, whole.objects) == (8, 8, sum(len(image.boxes) for image in images))
+    text = parity_text({"inputs": [{"input": "64x64", **found.as_dict()}]})
+    assert "at 64x64 on 3 of the 8 pictures of val" in text
+    assert f"\n{objects} objects: one detection more or less can change the AP of a class by 0." in text
 
 
 @pytest.fixture
