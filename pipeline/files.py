@@ -12,6 +12,7 @@ import os
 import platform
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from pipeline.errors import refuse
 __all__ = [
     "file_sha256",
     "locked_folder",
+    "locked_name",
     "new_file",
     "new_folder",
     "own_folder",
@@ -54,6 +56,47 @@ def locked_folder(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def locked_name(path: Path) -> Iterator[None]:
+    """Hold the name `path` alone inside the block, whether anything is there or not, by a hidden file beside it.
+
+    It ends with the process, however that ends; the hidden file, and a folder made for it, are removed.
+
+    Raises:
+        UserError: another process holds it; the message says which.
+    """
+    is_new = not path.parent.exists()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f".{path.name}.lock")
+    handle = _locked(lock, path)
+    try:
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"process {os.getpid()} on {platform.node()}, since {time.strftime('%F %T %z')}".encode(), 0)
+        yield
+    finally:
+        lock.unlink(missing_ok=True)  # while it is held, so that it is nobody else's
+        os.close(handle)
+        if is_new:
+            with contextlib.suppress(OSError):
+                path.parent.rmdir()
+
+
+def _locked(lock: Path, path: Path) -> int:
+    """An open file that is locked, and that still has its name."""
+    while True:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(handle, 200, 0).decode("utf-8", "replace") or "another process"
+            os.close(handle)
+            raise refuse(path, f"is being made by {holder}", "wait until it is done, or stop it") from None
+        with contextlib.suppress(FileNotFoundError):
+            if lock.stat().st_ino == os.fstat(handle).st_ino:
+                return handle
+        os.close(handle)  # its holder removed it between the two
 
 
 def own_folder(parent: Path, name: str) -> tempfile.TemporaryDirectory[str]:

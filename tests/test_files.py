@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.files import new_file, new_folder, write_text
+from pipeline.errors import UserError
+from pipeline.files import locked_name, new_file, new_folder, write_text
 
 
 def test_error_inside_leaves_what_was_there(tmp_path):
@@ -64,3 +65,25 @@ def test_link_to_a_folder_stays_a_link(tmp_path):
         (part / "x").write_text("new")
     assert (tmp_path / "link").is_symlink()
     assert Path(tmp_path / "real" / "x").read_text() == "new"
+
+
+def test_a_name_is_held_by_one_process_and_the_other_hears_by_which(tmp_path: Path) -> None:
+    path = tmp_path / "bundles" / "arch-1"
+    code = "import sys; from pathlib import Path; from pipeline.files import locked_name\n"
+    code += "with locked_name(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        said = rf"arch-1: is being made by process {other.pid} on .*, since \d{{4}}-.*; wait until it is done"
+        with pytest.raises(UserError, match=said), locked_name(path):
+            pass
+        with locked_name(path.with_name("arch-2")):
+            pass
+        other.kill()
+    with locked_name(path):
+        path.mkdir()
+    assert [entry.name for entry in path.parent.iterdir()] == ["arch-1"]
+    with locked_name(tmp_path / "new" / "arch-1"):
+        pass
+    assert not (tmp_path / "new").exists()

@@ -17,6 +17,7 @@ from pipeline.export.keys import SigningKey
 from pipeline.export.lint import require_accepted
 from pipeline.export.onnx import OPSETS, Exported, export_onnx
 from pipeline.export.source import ExportSource
+from pipeline.files import locked_name
 from pipeline.networks.detector import Detector
 
 __all__ = ["BundleWish", "export_bundle"]
@@ -73,11 +74,19 @@ def export_bundle(
     key: signs the bundle; None leaves it unsigned.
 
     Raises:
-        UserError: the board does not take the model, or it departs from the trained one; nothing is left then.
+        UserError: the board does not take the model, or it departs from the trained one; nothing is left then. Or
+            another process makes the same bundle.
     """
     _require_possible(wish, source)
     root = bundles / f"{wish.name}-{wish.version}"
-    _require_same_weights(root, source)
+    with locked_name(root):
+        _require_same_weights(root, source)
+        return _export(source, wish, root, key, progress)
+
+
+def _export(
+    source: ExportSource, wish: BundleWish, root: Path, key: SigningKey | None, progress: Progress | None
+) -> Bundle:
     models: dict[Model, bytes] = {}
     reports = []
     for detector in _at_sizes(source.detector, wish.sizes):

@@ -14,6 +14,7 @@ from deploy.calibration_frames import bundle_calibration
 from deploy.errors import UserError as DroneError
 from pipeline.curated import read_curated_set
 from pipeline.export.source import source_of_pair
+from pipeline.files import locked_name
 from pipeline.networks.families import architecture
 from pipeline.report.bundle import export_text
 from pipeline.train.dataset import load_images
@@ -156,3 +157,11 @@ def test_faster_rcnn_is_refused_in_one_line(trained: Path, skylight: Skylight, t
     named = ("fasterrcnn_resnet50_fpn", "--weights", tmp_path / "frcnn.safetensors", "--size", 64)
     done = skylight("export", *named, "--data", trained / "squares", "--root", tmp_path)
     assert_refused(done, "fixed grid", "export a YOLO")
+
+
+def test_two_exports_of_one_name_do_not_meet(trained: Path, skylight: Skylight, tmp_path: Path) -> None:
+    shutil.copytree(trained / "squares", tmp_path / "squares")
+    with locked_name(tmp_path / "bundles" / "sq-1"):
+        done = skylight("export", trained / TRIAL, "--data", tmp_path / "squares", "--name", "sq", "--root", tmp_path)
+    assert_refused(done, "sq-1: is being made by process", "wait until it is done")
+    assert not (tmp_path / "bundles").exists()
