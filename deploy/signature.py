@@ -1,7 +1,10 @@
 """Who made a bundle: an Ed25519 signature over the exact bytes of bundle.json, and the keys that this machine trusts.
 
-    signature       ed25519 FINGERPRINT PUBLIC-KEY SIGNATURE        one line; key and signature in base64
-    NAME.pub        ed25519 PUBLIC-KEY NAME FINGERPRINT             one line, to be copied to where it is trusted
+    signature   skylight-bundle-1 FINGERPRINT PUBLIC-KEY SIGNATURE      one line; key and signature in base64
+    NAME.pub    ed25519 PUBLIC-KEY NAME FINGERPRINT                     one line, to be copied to where it is trusted
+
+What is signed begins with a line that says what it is for, so that nothing else that the key ever signs passes for a
+bundle. The first word of the file is the version of all this.
 
 The public key in the file `signature` says who claims to have signed, so that damage is found where nobody is trusted;
 whom to trust is said by the folder of trusted keys alone. Knows nothing of what is in bundle.json, and no private key.
@@ -21,7 +24,11 @@ SIGNATURE = "signature"
 TRUSTED = Path("/etc/skylight/trusted_keys")
 KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
 SIGNATURE_LIMIT = 1 << 10  # bytes
-_SIGNATURE = re.compile(rb"ed25519 ([0-9a-f]{32}) ([A-Za-z0-9+/=]{44}) ([A-Za-z0-9+/=]{88})\n")
+_CONTEXT = b"skylight bundle 1\n"
+_KIND = "skylight-bundle-1"
+_OLD_KIND = b"ed25519 "  # over bundle.json alone
+_NEWER = re.compile(rb"skylight-bundle-(\d{1,9}) ")
+_SIGNATURE = re.compile(_KIND.encode("ascii") + rb" ([0-9a-f]{32}) ([A-Za-z0-9+/=]{44}) ([A-Za-z0-9+/=]{88})\n")
 _PUBLIC = re.compile(r"ed25519 ([A-Za-z0-9+/=]{44}) (\S+) ([0-9a-f]{32})\n?")
 
 
@@ -101,9 +108,14 @@ def trusted_keys(folder: Optional[Path] = None) -> Optional[Tuple[PublicKey, ...
     return tuple(parse_public_key(file) for file in files)
 
 
+def what_is_signed(manifest: bytes) -> bytes:
+    """The bytes that a signature is over. manifest: the bytes of bundle.json."""
+    return _CONTEXT + manifest
+
+
 def signature_line(public: PublicKey, signature: bytes) -> bytes:
-    """The content of the file `signature`. signature: 64 bytes, by the private half of `public`, over bundle.json."""
-    return "ed25519 {} {} {}\n".format(public.fingerprint, _text(public.key), _text(signature)).encode("ascii")
+    """The content of the file `signature`. signature: 64 bytes, by the private half of `public`, of what is signed."""
+    return "{} {} {} {}\n".format(_KIND, public.fingerprint, _text(public.key), _text(signature)).encode("ascii")
 
 
 def check_signature(
@@ -129,6 +141,7 @@ def check_signature(
 def _parse(path: Path, line: bytes) -> Tuple[PublicKey, bytes]:
     found = _SIGNATURE.fullmatch(line)
     if found is None:
+        _refuse_other_version(path, line)
         what = "breaks off" if not line.endswith(b"\n") else "is no signature of Skylight's"
         raise refuse(path, what, "copy the bundle again")
     fingerprint, key, signature = (group.decode("ascii") for group in found.groups())
@@ -138,6 +151,17 @@ def _parse(path: Path, line: bytes) -> Tuple[PublicKey, bytes]:
             path, "names {}, and its key is {}".format(fingerprint, signer.fingerprint), "copy the bundle again"
         )
     return signer, _bytes(signature, path)
+
+
+def _refuse_other_version(path: Path, line: bytes) -> None:
+    if line.startswith(_OLD_KIND):
+        found = "is of an older Skylight, whose signatures did not say what they are for"
+        raise refuse(path, found, "export the bundle again, with the same key if you like")
+    newer = _NEWER.match(line)
+    if newer is not None and int(newer.group(1)) > 1:
+        raise refuse(
+            path, "is of version {}".format(int(newer.group(1))), "install that Skylight here; this one reads 1"
+        )
 
 
 def _trusted_name(path: Path, signer: PublicKey, trusted: Optional[Sequence[PublicKey]]) -> Optional[str]:
@@ -162,7 +186,7 @@ def _fits(path: Path, signer: PublicKey, signature: bytes, manifest: bytes, is_n
             raise UserError("PyNaCl: not installed, and signatures must be checked here; " + remedy) from None
         return False
     try:
-        VerifyKey(signer.key).verify(manifest, signature)
+        VerifyKey(signer.key).verify(what_is_signed(manifest), signature)
     except BadSignatureError:
         found = "does not fit bundle.json: one of them was changed"
         raise refuse(path, found, "copy the bundle again, or export it again") from None

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.files import new_file
-from deploy.signature import KEY_NAME, PublicKey, parse_public_key, signature_line
+from deploy.signature import KEY_NAME, PublicKey, parse_public_key, signature_line, what_is_signed
 from pipeline.errors import refuse
 
 __all__ = ["SigningKey", "chosen_key", "key_folder", "list_keys", "new_key", "read_key"]
@@ -36,7 +36,7 @@ class SigningKey:
         """Turns the bytes of a manifest into the content of the file `signature`; the same bytes give the same."""
         from nacl.signing import SigningKey as Ed25519
 
-        return lambda data: signature_line(self.public, Ed25519(self.seed).sign(data).signature)
+        return lambda data: signature_line(self.public, Ed25519(self.seed).sign(what_is_signed(data)).signature)
 
 
 def key_folder() -> Path:

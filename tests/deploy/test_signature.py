@@ -9,13 +9,15 @@ from pathlib import Path
 import cv2
 import pytest
 from colour_model import square, write_colour_bundle
+from nacl.signing import SigningKey as Ed25519
 from signed_bundle import edit, make_key, rewrite, write_signed
 
 import deploy.signature
 from deploy.bundle import read_bundle
 from deploy.cli import main
 from deploy.errors import UserError
-from deploy.signature import parse_public_key, trusted_keys
+from deploy.signature import parse_public_key, signature_line, trusted_keys
+from pipeline.export.keys import read_key
 
 
 @pytest.fixture(scope="module")
@@ -142,3 +144,34 @@ def test_drone_refuses_what_it_does_not_trust(made, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
     assert main(["--bundle", str(made / "colours-1"), *command, "--model", "model.x.onnx"]) == 2
     assert "allowed: model.onnx" in capsys.readouterr().err
+
+
+def _with_signature(made: Path, folder: Path, line: bytes) -> Path:
+    root = Path(shutil.copytree(made / "colours-1", folder / "colours-1"))
+    (root / "signature").write_bytes(line)
+    return root
+
+
+def test_signature_over_the_manifest_alone_is_refused(made, tmp_path):
+    """Whatever else a key signs must not pass for a bundle, nor a bundle for it."""
+    key = read_key(made / "keys" / "maker.key")
+    signature = Ed25519(key.seed).sign((made / "colours-1" / "bundle.json").read_bytes()).signature
+    root = _with_signature(made, tmp_path, signature_line(key.public, signature))
+    with pytest.raises(UserError, match=r"does not fit bundle\.json"):
+        read_bundle(root, trusted_keys(made / "trusted"))
+
+
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [
+        (b"ed25519", "is of an older Skylight, .*; export the bundle again"),
+        (b"skylight-bundle-2", "is of version 2; install that Skylight here; this one reads 1"),
+        (b"skylight-bundle-0", "is no signature of Skylight's"),
+    ],
+)
+def test_signature_of_another_version_says_what_to_do(made, tmp_path, version, message):
+    line = (made / "colours-1" / "signature").read_bytes()
+    root = _with_signature(made, tmp_path, line.replace(b"skylight-bundle-1", version))
+    for trusted in (None, trusted_keys(made / "trusted")):
+        with pytest.raises(UserError, match=rf"signature: {message}"):
+            read_bundle(root, trusted)
