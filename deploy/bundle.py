@@ -121,8 +121,8 @@ def write_bundle(
     content = dict(manifest, schema=SCHEMA, files=about)
     try:
         data = canonical_json(content)
-    except ValueError:
-        raise refuse(root / MANIFEST, "a value is NaN or infinite", "correct what the bundle is made of") from None
+    except ValueError as error:
+        raise refuse(root / MANIFEST, "cannot be written: {}".format(error), "correct what it is made of") from None
     check_manifest(root / MANIFEST, content)
     with new_folder(root) as part:
         for name, file_content in files.items():

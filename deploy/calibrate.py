@@ -43,7 +43,11 @@ class Feeder:
         self._frames: Iterator[np.ndarray] = iter(calibration.frames)
         self._shape, self._cuda = shape, cuda
         self._stream = cuda.stream()
-        self._pointer = cuda.allocate(int(np.prod(shape)) * 4)
+        try:
+            self._pointer = cuda.allocate(int(np.prod(shape)) * 4)
+        except BaseException:
+            cuda.destroy(self._stream)
+            raise
 
     def require_frames(self, cache: Path) -> None:
         """Refuse to calibrate on nothing, unless an earlier result will do."""

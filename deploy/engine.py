@@ -13,7 +13,7 @@ from deploy.engine_cache import EngineKey, find_engine, keep_engine, l4t_release
 from deploy.errors import refuse
 from deploy.manifest import PRECISIONS
 from deploy.onnx_graph import OnnxFile, read_onnx
-from deploy.tensorrt import BuildOptions, TensorRt, load_tensorrt
+from deploy.tensorrt import BUILDER, BuildOptions, TensorRt, load_tensorrt
 from deploy.tensorrt_log import Listener, Progress
 
 _MIB = 2**20
@@ -154,6 +154,7 @@ def _key(
         onnx_sha256=model.sha256,
         library=library.name,
         version=library.version,
+        builder=BUILDER,
         gpu=device.name,
         compute_capability=device.compute_capability,
         l4t=l4t_release(),

@@ -22,13 +22,15 @@ _SCHEMA = 1
 class EngineKey(NamedTuple):
     """All that decides what an engine is and where it runs; TensorRT promises nothing across any of these.
 
-    gpu, compute_capability: such as "NVIDIA Tegra X2", "6.2". l4t: release of Jetson Linux, "" elsewhere.
+    builder: version of what we ask of the library. gpu, compute_capability: such as "NVIDIA Tegra X2", "6.2".
+    l4t: release of Jetson Linux, "" elsewhere.
     options: what was asked of the builder, and what calibrated it.
     """
 
     onnx_sha256: str
     library: str
     version: str
+    builder: int
     gpu: str
     compute_capability: str
     l4t: str

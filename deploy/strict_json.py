@@ -10,6 +10,7 @@ from typing import Any, Dict, List, Tuple
 
 # More digits than any 64-bit integer has.
 _DIGITS = 20
+_DEPTH = 64  # of lists and objects in one another; a manifest has 8
 
 
 def parse_json(data: bytes) -> Any:
@@ -22,6 +23,7 @@ def parse_json(data: bytes) -> Any:
             parse_int=_integer,
             parse_float=_finite,
         )
+        _require_depth(content)
         json.dumps(content, ensure_ascii=False).encode("utf-8")
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8") from None
@@ -33,7 +35,11 @@ def parse_json(data: bytes) -> Any:
 
 
 def canonical_json(content: Any) -> bytes:
-    """The one way in which a manifest is written: sorted keys, ASCII, a line per value."""
+    """The one way in which a manifest is written: sorted keys, ASCII, a line per value.
+
+    Raises ValueError, whose text says what is wrong, for what `parse_json` would not take.
+    """
+    _require_depth(content)
     return (json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n").encode("ascii")
 
 
@@ -45,6 +51,18 @@ def short(value: object) -> str:
     """
     text = ascii(value)
     return text if len(text) <= 70 else text[:67] + "..."
+
+
+def _require_depth(content: Any) -> None:
+    """Level by level: what is called once per level ends at the interpreter's limit, wherever that happens to be."""
+    level = [content]
+    for _ in range(_DEPTH):
+        lists = [value for value in level if isinstance(value, (list, tuple))]
+        dicts = [value for value in level if isinstance(value, dict)]
+        level = [inner for value in lists for inner in value] + [inner for value in dicts for inner in value.values()]
+        if not level:
+            return
+    raise ValueError("it is nested more than {} deep".format(_DEPTH))
 
 
 def _without_duplicates(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:

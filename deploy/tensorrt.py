@@ -26,6 +26,9 @@ from deploy.tensorrt_log import Listener, make_logger, make_monitor
 # TensorRT where there is one; RTX under the name of its full package, then under that of its bindings' own wheel.
 LIBRARIES = ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings")
 
+# Raised whenever something else is asked of TensorRT for the same options: engines of before are built again then.
+BUILDER = 1
+
 _MEMORY_WORDS = ("out of memory", "outofmemory", "out_of_memory", "bad_alloc", "insufficient workspace", "memory alloc")
 
 

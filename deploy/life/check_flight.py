@@ -9,6 +9,7 @@ from deploy.errors import UserError
 from deploy.life.checks import OK, PROBLEM, WARNING, Check, Machine, has_user, run_python, run_tool
 from deploy.life.store import CURRENT, linked, list_bundles, read_notes
 from deploy.signature import TRUSTED, trusted_keys
+from deploy.tensorrt import BUILDER
 
 SERVICE = "skylight-detect.service"
 ENGINES = "/var/lib/skylight/engines"
@@ -118,7 +119,7 @@ def _check_engine(machine: Machine, engine: Path, version: Any) -> Check:
     hashes = {model.file: machine.bundle.files[model.file].sha256 for model in machine.bundle.models}
     name = engine.name.rsplit("-", 1)[0] + ".onnx"
     l4t = l4t_release(machine.path("/etc/nv_tegra_release"))
-    key = key._replace(onnx_sha256=hashes.get(name, "no model " + name), l4t=l4t)
+    key = key._replace(onnx_sha256=hashes.get(name, "no model " + name), l4t=l4t, builder=BUILDER)
     if version is not None:
         key = key._replace(version=version)
     found = find_engine(engine, key)

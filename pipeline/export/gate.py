@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,8 +50,8 @@ def parity_of(
     else:
         left_out.append("OpenCV: reads Darknet's networks only")
     size = (detector.width, detector.height)
-    with tempfile.TemporaryDirectory() as folder:
-        engines, missing = _engines(exported, calibration, Path(folder))
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as opened:
+        engines, missing = _engines(exported, calibration, Path(folder), opened)
         reference = TorchRunner(detector)
         candidates, left_out = [*candidates, *engines], [*left_out, *missing]
         chosen = _chosen(images, most)
@@ -64,9 +65,9 @@ def _chosen(images: Sequence["LabelledImage"], most: int) -> Sequence["LabelledI
 
 
 def _engines(
-    exported: Mapping[str, Exported], calibration: Calibration | None, folder: Path
+    exported: Mapping[str, Exported], calibration: Calibration | None, folder: Path, opened: ExitStack
 ) -> tuple[list[Candidate], list[str]]:
-    """An engine of each precision, built in `folder`; and those that cannot be, with the reason."""
+    """An engine of each precision, built in `folder`, closed with `opened`; those that cannot be, with the reason."""
     try:
         Cuda()
     except UserError:
@@ -75,7 +76,8 @@ def _engines(
     wanted = dict(exported) if calibration is None else {**exported, "int8": exported["fp32"]}
     for precision, one in wanted.items():
         try:
-            found.append(Candidate(TensorRtRunner(one, precision, folder, calibration), precision))
+            runner = opened.enter_context(closing(TensorRtRunner(one, precision, folder, calibration)))
+            found.append(Candidate(runner, precision))
         except UserError as error:
             # The folder has another name each time, and the report is part of the bundle's bytes.
             left_out.append(f"TensorRT {precision}: {error}".replace(f"{folder}/", ""))

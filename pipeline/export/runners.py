@@ -125,6 +125,10 @@ class TensorRtRunner:
         )
         self.name = self._backend.name
 
+    def close(self) -> None:
+        """Give the GPU's memory back."""
+        self._backend.close()
+
     def run(self, image: np.ndarray, with_heads: bool = False) -> Outputs:
         """See `Runner`."""
         return Outputs((), *self._backend.infer(image))

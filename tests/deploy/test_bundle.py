@@ -89,8 +89,13 @@ def test_failed_writing_leaves_what_was_there(signed):
     before = signed.manifest
     with pytest.raises(UserError, match="is no ONNX file"):
         write_bundle(signed.root, {"model.onnx": b"no model"}, ABOUT)
-    with pytest.raises(UserError, match="a value is NaN or infinite"):
+    with pytest.raises(UserError, match=r"cannot be written: .*not JSON compliant"):
         write_bundle(signed.root, {"model.onnx": colour_model()}, ABOUT | {"parity": {"score": float("nan")}})
+    nested: list[Any] = []
+    for _ in range(100):
+        nested = [nested]
+    with pytest.raises(UserError, match="cannot be written: it is nested more than 64 deep"):
+        write_bundle(signed.root, {"model.onnx": colour_model()}, ABOUT | {"parity": {"x": nested}})
     assert signed.read().files.keys() == before["files"].keys()
     assert [path.name for path in signed.root.parent.iterdir()] == ["colours-1"]
 
@@ -177,6 +182,10 @@ def _text(signed: Signed, old: str, new: str) -> bytes:
         (lambda s: _text(s, '"name": "colours"', '"name": "x", "name": "colours"'), "it has the key 'name' twice"),
         (lambda s: _text(s, '"version": "1"', '"version": "\\ud800"'), "it holds half a character"),
         (lambda s: b"[" * 200_000, "it is nested too deeply"),
+        (
+            lambda s: _text(s, '"parity": {}', '"parity": {"x": %s}' % ("[" * 400 + "]" * 400)),
+            "nested more than 64 deep",
+        ),
         (lambda s: b"\xff\xfe{}", "it is not UTF-8"),
         (lambda s: b"{", "is no JSON to rely on: Expecting"),
         (lambda s: b"[]", "holds a list"),

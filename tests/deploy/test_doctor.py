@@ -320,10 +320,11 @@ def test_engine_is_fresh_only_for_this_bundle_and_these_libraries(drone):
     engine = machine.path(ENGINES) / machine.bundle.root.resolve().name / "model-fp16.engine"
     engine.parent.mkdir(parents=True)
     sha256 = machine.bundle.files["model.onnx"].sha256
-    key = EngineKey(sha256, "tensorrt", "8.2.1.9", "NVIDIA Tegra X2", "6.2", "32.7.6", "fp16", {})
+    key = EngineKey(sha256, "tensorrt", "8.2.1.9", 1, "NVIDIA Tegra X2", "6.2", "32.7.6", "fp16", {})
     keep_engine(engine, b"plan", key, {})
     assert check_engine(machine) == [Check("engine", "ok", "model-fp16.engine is fresh")]
-    for changed in (key._replace(onnx_sha256="0" * 64), key._replace(version="8.0"), key._replace(l4t="32.6.1")):
+    for change in ({"onnx_sha256": "0" * 64}, {"version": "8.0"}, {"l4t": "32.6.1"}, {"builder": 0}):
+        changed = key._replace(**change)
         keep_engine(engine, b"plan", changed, {})
         (check,) = check_engine(machine)
         assert check.level == "warning", changed

@@ -52,8 +52,9 @@ def _changed_model(model: Path, **_: Any) -> dict[str, Any]:
         (lambda *_: {"module": ten}, "version was 8.2.1.8, is 10.3.0"),
         (lambda *_: {"workspace": 64 * MIB}, "options was "),
         (lambda *_: {"l4t": "35.4.1"}, "l4t was none, is 35.4.1"),
+        (lambda *_: {"builder": 2}, "builder was 1, is 2"),
     ],
-    ids=["model", "gpu", "capability", "version", "options", "l4t"],
+    ids=["model", "gpu", "capability", "version", "options", "l4t", "builder"],
 )
 def test_stale_or_foreign_engine_is_built_again(model, monkeypatch, change, reason):
     from deploy import engine
@@ -62,6 +63,7 @@ def test_stale_or_foreign_engine_is_built_again(model, monkeypatch, change, reas
     options = change(model)
     release = options.pop("l4t", "")
     monkeypatch.setattr(engine, "l4t_release", lambda: release)
+    monkeypatch.setattr(engine, "BUILDER", options.pop("builder", engine.BUILDER))
     said: list[str] = []
     second = build(model, progress=lambda what, *_: said.append(what), **options)
     assert second.is_new

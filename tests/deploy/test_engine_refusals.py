@@ -73,6 +73,17 @@ def test_wrong_calibration_frames_are_refused_and_leave_nothing(model, frames, m
     assert (cuda.given, cuda.streams) == ({}, 0)
 
 
+def test_stream_is_given_back_where_there_is_no_memory_for_a_frame(model, monkeypatch):
+    def full(_size: int) -> int:
+        raise UserError("CUDA: no memory left; stop other programs")
+
+    cuda = CudaStandIn()
+    monkeypatch.setattr(cuda, "allocate", full)
+    with pytest.raises(UserError, match="CUDA: no memory left"):
+        build(model, ten, cuda, precision="int8", calibration=Calibration(frames_of(1), "set"))
+    assert cuda.streams == 0
+
+
 def test_unsupported_operator_is_named(tmp_path):
     changed = onnx.load_from_string(colour_model())
     changed.graph.node[1].op_type, changed.graph.node[1].name = "GatherND", "pick"

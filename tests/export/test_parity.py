@@ -95,6 +95,33 @@ def test_report_does_not_name_the_folder_that_engines_are_built_in(
     assert found.left_out == ("TensorRT fp32: model-fp32.onnx: no engine; x",)
 
 
+def test_engines_are_closed_after_the_comparison(
+    trained: Path, squares: tuple[LabelledImage, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where one departs: a sweep exports many networks in one process."""
+    from pipeline.export import gate
+
+    closed = []
+
+    class Engine(OnnxRuntimeRunner):
+        def __init__(self, exported: Exported, precision: str, *_: object) -> None:
+            super().__init__(exported)
+            self.precision = precision
+
+        def close(self) -> None:
+            closed.append(self.precision)
+
+    monkeypatch.setattr(gate, "Cuda", lambda: None)
+    monkeypatch.setattr(gate, "TensorRtRunner", Engine)
+    detector = _trained_detector(trained)
+    exported = export_onnx(detector)
+    parity_of(detector, {"fp32": exported, "fp16": exported.half()}, squares[:1], "stretch")
+    assert sorted(closed) == ["fp16", "fp32"]
+    with pytest.raises(UserError, match="differ: box"):
+        parity_of(detector, {"fp32": _moved(exported, 1)}, squares[:1], "stretch")
+    assert sorted(closed) == ["fp16", "fp32", "fp32"]
+
+
 def test_report_says_on_how_many_pictures_and_how_fine_ap_is_there(trained: Path) -> None:
     images = read_curated_set(trained / "squares").splits["val"]
     detector = _trained_detector(trained)
