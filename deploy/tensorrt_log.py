@@ -10,7 +10,8 @@ from typing import Any, Callable, Dict, List, Optional
 # What is being done, steps done, and steps in all: 0 where nobody knows.
 Progress = Callable[[str, int, int], None]
 
-# The builder times each layer with every kernel that fits; the line before it has the same form from 7 to 10 and RTX.
+# The builder times each layer with every kernel that fits, one after another, and says this line before each kind of
+# kernel; it has the same form from 7 to 10 and in RTX.
 _TIMING = re.compile(r"Timing Runner: (.+) \(\w")
 
 
@@ -21,7 +22,8 @@ class Listener:
         self.errors: List[str] = []
         self.failure: Optional[BaseException] = None
         self._progress = progress
-        self._timed: List[str] = []
+        self._timed = 0
+        self._last_timed = ""
 
     def say(self, what: str, done: int, total: int) -> bool:
         """Report progress; returns whether to go on. Ctrl-C arrives here, since this is Python in the main thread."""
@@ -33,11 +35,11 @@ class Listener:
         return self.failure is None
 
     def timing(self, message: str) -> None:
-        """Report a layer the first time that the builder times it."""
+        """Report a layer when the builder begins to time it; further lines of the same one are left out."""
         found = _TIMING.search(message)
-        if found and found.group(1) not in self._timed[-1:]:
-            self._timed.append(found.group(1))
-            self.say("timing {}".format(found.group(1)), len(self._timed), 0)
+        if found and found.group(1) != self._last_timed:
+            self._timed, self._last_timed = self._timed + 1, found.group(1)
+            self.say("timing {}".format(self._last_timed), self._timed, 0)
 
     def raise_failure(self) -> None:
         """Raise what a callback could not, now that TensorRT is not on the stack."""

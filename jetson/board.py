@@ -6,10 +6,11 @@ is not known of a board is None, never a guess. Knows nothing of networks.
 
 import functools
 import string
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from deploy.errors import refuse
 from deploy.manifest import PRECISIONS
@@ -18,6 +19,7 @@ from jetson.parser import Parser, parser_names, read_parser
 from jetson.settings import read_yaml
 
 __all__ = [
+    "Arithmetic",
     "Board",
     "Memory",
     "Module",
@@ -26,6 +28,7 @@ __all__ = [
     "Precision",
     "Thermal",
     "Zone",
+    "arithmetic_of",
     "board_names",
     "read_board",
 ]
@@ -113,29 +116,57 @@ class Thermal(_Model):
     hardware_shutdown: _Celsius | None = None
 
 
-class Board(_Model):
+class Arithmetic(_Model):
+    """What a board computes in and how fast: as much of it as a bundle says of the board that it was made for.
+
+    Attributes:
+        precisions: that its engine computes in; missing_precisions: why it does not in the others.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64)]
+    precisions: Annotated[tuple[Precision, ...], Field(min_length=1)]
+    missing_precisions: dict[Precision, str]
+    peak: Peak | None
+
+    @property
+    def fastest_precision(self) -> Precision:
+        """That of FP16 and FP32 which needs no calibration and takes the least time."""
+        return "fp16" if "fp16" in self.precisions else "fp32"
+
+    def require_precision(self, precision: str) -> Precision:
+        """Return `precision`, which the board must have.
+
+        Raises:
+            UserError: it has not; the message says why.
+        """
+        for name in self.precisions:
+            if name == precision:
+                return name
+        allowed = f"allowed: {', '.join(self.precisions)}"
+        for name, reason in self.missing_precisions.items():
+            if name == precision:
+                raise refuse(f"{self.name}: {precision}", reason, allowed)
+        raise refuse(f"{self.name}: precision {precision}", "unknown", allowed)
+
+
+class Board(Arithmetic):
     """What is known of a board.
 
     Attributes:
         versions: of what is installed on it, by name: l4t, tensorrt, python, ...
         parser_name: of the table in `jetson/parsers`.
-        precisions: that its engine computes in; missing_precisions: why it does not in the others.
         compute_capability: of its GPU, "6.2"; None without one.
         cameras: GStreamer pipelines for OpenCV by kind, with placeholders in braces.
         flash: how it is flashed; None where nothing is.
         latency_budget: milliseconds that each stage of the loop may take: a budget that we set, not a measurement.
     """
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64)]
     title: str
     modules: tuple[Module, ...]
     versions: dict[str, str]
     parser_name: Annotated[str, Field(alias="parser")]
-    precisions: Annotated[tuple[Precision, ...], Field(min_length=1)]
-    missing_precisions: dict[Precision, str]
     compute_capability: Annotated[str, Field(pattern=r"^\d+\.\d$")] | None
     memory: Memory
-    peak: Peak | None
     cameras: dict[str, str]
     power_modes: tuple[PowerMode, ...]
     thermal: Thermal
@@ -177,26 +208,6 @@ class Board(_Model):
         """Lowest and highest version of the default operator set that it reads."""
         return self.parser.opset
 
-    @property
-    def fastest_precision(self) -> Precision:
-        """That of FP16 and FP32 which needs no calibration and takes the least time."""
-        return "fp16" if "fp16" in self.precisions else "fp32"
-
-    def require_precision(self, precision: str) -> Precision:
-        """Return `precision`, which the board must have.
-
-        Raises:
-            UserError: it has not; the message says why.
-        """
-        for name in self.precisions:
-            if name == precision:
-                return name
-        allowed = f"allowed: {', '.join(self.precisions)}"
-        for name, reason in self.missing_precisions.items():
-            if name == precision:
-                raise refuse(f"{self.name}: {precision}", reason, allowed)
-        raise refuse(f"{self.name}: precision {precision}", "unknown", allowed)
-
     def module(self, recovery_usb: str) -> Module:
         """The first variant that shows itself as `recovery_usb` in recovery mode.
 
@@ -237,11 +248,28 @@ class Board(_Model):
             "precisions": list(self.precisions),
             "missing_precisions": dict(self.missing_precisions),
             "memory": self.memory.model_dump(mode="json"),
+            "peak": None if self.peak is None else self.peak.model_dump(mode="json"),
             "cameras": dict(self.cameras),
             "power_modes": [mode.model_dump(mode="json") for mode in self.power_modes],
             "thermal": self.thermal.model_dump(mode="json"),
             "latency_budget_ms": dict(self.latency_budget),
         }
+
+
+def arithmetic_of(board: Mapping[str, Any]) -> Arithmetic:
+    """What a bundle says, in `Bundle.board`, of the arithmetic of its board; its own file may be elsewhere.
+
+    Raises:
+        UserError: it does not say enough.
+    """
+    try:
+        return Arithmetic.model_validate({"peak": None, **{key: board[key] for key in _ARITHMETIC if key in board}})
+    except ValidationError:
+        allowed = "give --board, or export the bundle again"
+        raise refuse(f"board {board.get('name')} of the bundle", "does not say what it computes in", allowed) from None
+
+
+_ARITHMETIC = tuple(Arithmetic.model_fields)
 
 
 def board_names() -> tuple[str, ...]:

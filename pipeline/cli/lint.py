@@ -11,7 +11,7 @@ from pipeline.cli.export import export_app
 from pipeline.errors import refuse
 
 if TYPE_CHECKING:
-    from jetson.board import Precision
+    from jetson.board import Arithmetic, Precision
 
 _BOARD = "A board of ours, or a file of your own."
 
@@ -66,17 +66,17 @@ def profile(
     """
     from deploy.bundle import read_bundle
     from deploy.manifest import PRECISIONS
-    from jetson.board import read_board
+    from jetson.board import arithmetic_of, read_board
     from pipeline.export.profile import profile as profile_of
     from pipeline.report.export import profile_text
 
-    file, name = source, board
+    file = source
+    chosen: Arithmetic | None = None if board is None else read_board(board)
     if source.is_dir():
         bundle = read_bundle(source)
-        file, name = bundle.model, board or str(bundle.board["name"])
-    if precision is not None and name is None:
+        file, chosen = bundle.model, chosen or arithmetic_of(bundle.board)
+    if precision is not None and chosen is None:
         raise refuse("--precision", "no board", "add --board: what is measured here runs as the file says")
-    chosen = None if name is None else read_board(name)
     wanted = None if precision is None else cast("Precision", one_of("--precision", precision, PRECISIONS))
     found = profile_of(file, chosen, wanted, runs)
     print(json.dumps(found.as_dict()) if as_json else profile_text(found))

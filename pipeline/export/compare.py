@@ -58,10 +58,10 @@ def _parts(bundle: Bundle) -> dict[str, Mapping[str, Any]]:
         return {
             "": _facts(bundle),
             "model ": _models(bundle),
-            "board ": bundle.board,
+            "board ": dict(_flat(bundle.board)),
             "trained: ": _origin(bundle),
             "data of ": _sets(bundle),
-            "version of ": dict(bundle.provenance.get("versions", {})),
+            "version of ": dict(_flat(bundle.provenance.get("versions", {}))),
             "parity with ": _parity(bundle),
             "golden ": _golden(bundle),
             "file ": _files(bundle),
@@ -128,6 +128,20 @@ def _golden(bundle: Bundle) -> dict[str, Any]:
 
 def _files(bundle: Bundle) -> dict[str, Any]:
     return {name: f"{entry.bytes} bytes, SHA-256 {entry.sha256[:12]}" for name, entry in bundle.files.items()}
+
+
+def _flat(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Single values by the names that lead to them; entries of a list that have names of their own go by these."""
+    if isinstance(value, Mapping) and value:
+        for name, inner in value.items():
+            yield from _flat(inner, (*path, str(name)))
+    elif isinstance(value, list) and value and all(isinstance(entry, Mapping) for entry in value):
+        names = [str(entry.get("name", number)) for number, entry in enumerate(value)]
+        are_own = len(set(names)) == len(names)
+        for number, entry in enumerate(value):
+            yield from _flat(entry, (*path, names[number] if are_own else str(number)))
+    elif path:
+        yield " ".join(path), value
 
 
 def _values(prefix: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Change]:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from jetson.board import Board, Precision
+from jetson.board import Arithmetic, Precision
 from pipeline.errors import refuse
 from pipeline.export.flops import activation_bytes, flops, moves_nothing, weight_bytes
 from pipeline.export.graph import Graph, read_graph
@@ -89,7 +89,7 @@ class Profile:
         return asdict(self) | {"layers": layers} | totals
 
 
-def profile(file: Path, board: Board | None, precision: Precision | None = None, runs: int = 20) -> Profile:
+def profile(file: Path, board: Arithmetic | None, precision: Precision | None = None, runs: int = 20) -> Profile:
     """Measure a model here and estimate it for `board` in `precision`, by default its fastest without calibration.
 
     Raises:
@@ -133,7 +133,7 @@ def _require_runnable(graph: Graph) -> None:
         raise refuse(graph.name, f"computes {needed / 2**30:.3g} GiB", f"at most {_MOST_BYTES / 2**30:g} GiB run here")
 
 
-def _layer(group: Group, graph: Graph, board: Board | None, precision: Precision) -> Layer:
+def _layer(group: Group, graph: Graph, board: Arithmetic | None, precision: Precision) -> Layer:
     size = _FLOAT_BYTES[precision]
     working = [node for node in group.nodes if not moves_nothing(node)]
     inside = {name for node in group.nodes for name in node.output}

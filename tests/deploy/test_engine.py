@@ -20,6 +20,7 @@ from deploy.calibrate import Calibration
 from deploy.engine import share_of
 from deploy.tensorrt import TensorRt
 from deploy.tensorrt_backend import TensorRtBackend
+from deploy.tensorrt_log import Listener
 
 MODULES = pytest.mark.parametrize("module", [eight, ten], ids=["8.2", "10"])
 
@@ -129,6 +130,17 @@ def test_progress_comes_from_log_lines_of_8_and_from_a_monitor_of_10(model):
     build(model, ten, progress=lambda *step: said.append(step))
     assert said[1:3] == [("Building Engine", 1, 11), ("Building Engine", 2, 11)]
     assert said[-1] == ("Building Engine", 11, 11)
+
+
+def test_layers_that_are_timed_are_counted_and_not_kept():
+    said: list[tuple[str, int, int]] = []
+    listener = Listener(lambda *step: said.append(step))
+    for number in range(1000):
+        for kernel in ("CudnnConvolution", "CaskConvolution"):
+            listener.timing(f"--------------- Timing Runner: conv_{number} + relu ({kernel})")
+    assert said[-1] == ("timing conv_999 + relu", 1000, 0)
+    assert len(said) == 1000
+    assert not any(isinstance(value, list) and value for value in vars(listener).values())
 
 
 @MODULES

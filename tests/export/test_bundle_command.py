@@ -196,6 +196,27 @@ def test_diff_says_in_words_what_changed(signed, bundle, tmp_path, skylight):
     assert {"part": "score threshold", "before": "0.25", "after": "0.3"} in rows
 
 
+def test_diff_of_boards_names_each_value(bundle, tmp_path, skylight):
+    from jetson.board import read_board
+
+    other = Path(shutil.copytree(bundle, tmp_path / "other"))
+    (other / "signature").unlink(missing_ok=True)
+    content = json.loads((other / "bundle.json").read_bytes())
+    boards = [read_board("jetson-tx2").for_drone() for _ in range(2)]
+    boards[1]["cameras"]["csi"] = "videotestsrc ! appsink"
+    boards[1]["power_modes"][1]["cpu"][0]["mhz"] = 1100.0
+    boards[1]["thermal"]["zones"].pop()
+    for number, board in enumerate(boards):
+        content["board"] = board
+        (other / "bundle.json").write_bytes(canonical_json(content))
+        Path(shutil.copytree(other, tmp_path / str(number)))
+    lines = skylight("bundle", "diff", tmp_path / "0", tmp_path / "1").stdout.splitlines()
+    assert any(line.startswith("board cameras csi: nvargus") for line in lines)
+    assert "board power_modes MAXQ cpu 0 mhz: 1200 became 1100" in lines
+    assert "board thermal zones thermal-fan-est name: thermal-fan-est is gone" in lines
+    assert len(lines) == 3
+
+
 def test_reports_of_another_maker_are_refused_in_one_line(bundle, tmp_path, skylight):
     """The drone takes such a bundle; what prints them must not fall over it."""
     other = Path(shutil.copytree(bundle, tmp_path / "other"))

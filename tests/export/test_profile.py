@@ -1,6 +1,7 @@
 """Profiles: what is counted agrees with a count by hand and with Darknet, what is measured is, estimates are marked."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from drawn import assert_refused
 from onnx import TensorProto, helper, numpy_helper
 
+from deploy.strict_json import canonical_json
 from jetson.board import read_board
 from pipeline.darknet import DarknetNetwork, adapted, network_cfg
 from pipeline.errors import UserError
@@ -164,3 +166,27 @@ def test_command_on_a_file_and_on_a_bundle(skylight, bundle, tiny):
     assert (said["board"], said["roofline_estimate_ms"], said["runs"]) == ("workstation", None, 2)
     assert said["measured_ms"] > 0
     assert_refused(skylight("export", "profile", tiny, "--precision", "fp16"), "--precision: no board", "add --board")
+
+
+def _for_board(bundle: Path, folder: Path, board: dict[str, Any]) -> Path:
+    """An unsigned copy that says that it was made for another board."""
+    root = Path(shutil.copytree(bundle, folder / str(board["name"])))
+    (root / "signature").unlink(missing_ok=True)
+    content = json.loads((root / "bundle.json").read_bytes())
+    (root / "bundle.json").write_bytes(canonical_json(content | {"board": board}))
+    return root
+
+
+def test_bundle_of_a_board_of_ones_own_is_profiled_without_its_file(bundle, skylight, tmp_path):
+    """The bundle says what it needs; the file that it was made from may lie on another machine."""
+    mine = read_board("jetson-tx2").model_copy(update={"name": "mine"})
+    root = _for_board(bundle, tmp_path, mine.for_drone())
+    done = skylight("export", "profile", root, "--runs", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert (said["board"], said["precision"]) == ("mine", "fp16")
+    assert said["roofline_estimate_ms"] > 0
+    refused = skylight("export", "profile", root, "--runs", "1", "--precision", "int8")
+    assert_refused(refused, "mine: int8: its GPU", "allowed: fp32, fp16")
+    refused = skylight("export", "profile", _for_board(bundle, tmp_path, {"name": "bare"}))
+    assert_refused(refused, "board bare of the bundle: does not say what it computes in", "give --board")

@@ -103,7 +103,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"parser": "tensorrt-7"}, "parser: tensorrt-7 is unknown", "allowed: onnxruntime, tensorrt-10, tensorrt-8.2"),
     ({"cameras": {"csi": "src ! {widht} ! sink"}}, "{widht} is unknown", "allowed: sensor, device, url, width"),
     ({"memory": {"gib": -8, "shared": True}}, "memory.gib: found -8", "greater than 0"),
-    ({"recovery": 1}, "unknown key recovery: 1", "allowed here: name, title, modules"),
+    ({"recovery": 1}, "unknown key recovery: 1", "allowed here: name, precisions, missing_precisions"),
     ({"memroy": {"gib": 8}, "memory": "gone"}, "unknown key memroy", "memory, "),
     ({"latency_budget_ms": {"nap": 3}}, "latency_budget_ms.nap", "'read', 'resize'"),
     ({"power_modes": [{"id": 0, "name": "A", "cpu": [], "gpu_mhz": None, "emc_mhz": None}]}, "is_default", "one"),
