@@ -5,7 +5,7 @@ from pathlib import Path
 from deploy.cli import main as detect
 from pipeline.errors import UserError, refuse
 from pipeline.experiment import read_experiment
-from pipeline.exporting import export_best
+from pipeline.export.make import export_best
 from pipeline.interrupt import Interrupted
 from pipeline.progress import Bars
 from pipeline.steps import curate_sets, curation_text, tables_text, train_trials, write_tables

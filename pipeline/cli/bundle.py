@@ -64,7 +64,7 @@ def verify(
     """Check signature, manifest, files and, with --golden, what the models find; print what was checked."""
     from deploy.bundle import read_bundle
     from deploy.signature import trusted_keys
-    from pipeline.export.verify import run_golden
+    from pipeline.export.golden import run_golden
     from pipeline.report.bundle import checked_text
 
     found = read_bundle(bundle, trusted_keys(trusted))
@@ -86,7 +86,7 @@ def diff(
     from dataclasses import asdict
 
     from deploy.bundle import read_bundle
-    from pipeline.export.compare import bundle_changes
+    from pipeline.export.bundle_changes import bundle_changes
     from pipeline.report.bundle import changes_text
 
     changes = bundle_changes(read_bundle(before), read_bundle(after))

@@ -1,4 +1,4 @@
-"""Chooses the golden frames of a bundle from the val split and computes what each model must give on them.
+"""Chooses the golden frames of a bundle from the val split, computes what each model must give on them, and asks again.
 
 Everything is computed by the code that flies, in ONNX Runtime. How frames are checked is in `deploy.golden`.
 """
@@ -13,15 +13,26 @@ import cv2
 import numpy as np
 
 from deploy.backends import OnnxRuntimeBackend
+from deploy.bundle import Bundle
 from deploy.errors import UserError
 from deploy.frame import Detections
-from deploy.golden import TOLERANCES, Golden, GoldenFrame, How, compare, detect_frame, golden_json
+from deploy.golden import (
+    TOLERANCES,
+    Golden,
+    GoldenFrame,
+    GoldenReport,
+    How,
+    check_golden,
+    compare,
+    detect_frame,
+    golden_json,
+)
 from deploy.manifest import GOLDEN, Model
 from deploy.pictures import read_picture
 from deploy.strict_json import canonical_json
 from pipeline.curated import LabelledImage
 
-__all__ = ["golden_files"]
+__all__ = ["golden_files", "run_golden"]
 
 _WITH_OBJECTS = 3
 _CANDIDATES = 64  # with objects, of the val split, in its order
@@ -68,6 +79,16 @@ def golden_files(
         )
     files[GOLDEN] = canonical_json(golden_json(Golden(threshold, TOLERANCES, tells, tuple(frames))))
     return files
+
+
+def run_golden(bundle: Bundle) -> list[GoldenReport]:
+    """What each model of a bundle finds on its golden frames, as `skylight bundle verify --golden` asks for.
+
+    Raises:
+        UserError: a frame on which one departs from what it must give, and by how much.
+    """
+    chosen = [bundle.with_model(model.file) for model in bundle.models]
+    return [check_golden(one, OnnxRuntimeBackend(one.model)) for one in chosen]
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from pipeline.train.metrics import COUNTED, NMS_THRESHOLD, SCORE_THRESHOLD, aver
 if TYPE_CHECKING:
     from pipeline.curated import LabelledImage
 
-__all__ = ["LIMITS", "Candidate", "Comparison", "Limits", "Parity", "check_parity"]
+__all__ = ["LIMITS", "Candidate", "Comparison", "Differences", "Parity", "check_parity"]
 
 Progress = Callable[[int, int], None]  # pictures done, pictures in all
 
@@ -33,8 +33,8 @@ _SAME_SCORE = 1e-4  # nearer than this, rounding alone may tell which of two det
 
 
 @dataclass(frozen=True)
-class Limits:
-    """The largest differences that a precision explains.
+class Differences:
+    """How far one runner is from another: what was found, or in `LIMITS` the most that a precision explains.
 
     Attributes:
         heads: of any value of a raw head, over the root mean square of that head.
@@ -55,9 +55,9 @@ class Limits:
 
 # What rounding explains, with room; a swapped channel or a wrong anchor is a thousand times larger.
 LIMITS = {
-    "fp32": Limits(heads=1e-4, score=1e-4, box=0.05, ap50=0.001, unmatched=0.0),
-    "fp16": Limits(heads=0.1, score=0.03, box=3.0, ap50=0.005, unmatched=0.03),
-    "int8": Limits(heads=1.0, score=0.3, box=20.0, ap50=0.02, unmatched=0.15),
+    "fp32": Differences(heads=1e-4, score=1e-4, box=0.05, ap50=0.001, unmatched=0.0),
+    "fp16": Differences(heads=0.1, score=0.03, box=3.0, ap50=0.005, unmatched=0.03),
+    "int8": Differences(heads=1.0, score=0.3, box=20.0, ap50=0.02, unmatched=0.15),
 }
 
 
@@ -71,12 +71,12 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The largest differences found between `against` and the trained detector; see `Limits`."""
+    """The largest differences found between `against` and the trained detector, and the limits that they keep."""
 
     against: str
     precision: str
-    found: Limits
-    limits: Limits
+    found: Differences
+    limits: Differences
 
     @property
     def passed(self) -> str | None:
@@ -134,7 +134,7 @@ class _Tally:
     worst: the image (1, 3, H, W) whose heads, scores or boxes come farthest over a limit, and how many times.
     """
 
-    limits: Limits
+    limits: Differences
     heads: float = 0.0
     score: float = 0.0
     box: float = 0.0
@@ -191,7 +191,7 @@ def check_parity(
     comparisons = []
     for candidate, tally in zip(candidates, tallies, strict=True):
         ranked = [_ranked_alike(*pair) for pair in zip(tally.detections, truths, strict=True)]
-        found = _limits_of(tally, truths, per_class, average_precision(ranked, images, classes))
+        found = _differences(tally, truths, per_class, average_precision(ranked, images, classes))
         comparison = Comparison(candidate.runner.name, candidate.precision, found, tally.limits)
         _require_kept(comparison, reference, candidate.runner, tally, size)
         comparisons.append(comparison)
@@ -226,10 +226,12 @@ def _ranked_alike(detections: Detections, truths: Detections) -> Detections:
     return detections._replace(scores=scores)
 
 
-def _limits_of(tally: _Tally, truths: Sequence[Detections], before: Sequence[float], after: Sequence[float]) -> Limits:
+def _differences(
+    tally: _Tally, truths: Sequence[Detections], before: Sequence[float], after: Sequence[float]
+) -> Differences:
     counted = sum(int((found.scores > COUNTED).sum()) for found in (*truths, *tally.detections))
     ap50 = _largest(np.nan_to_num(np.array(before) - np.array(after)))
-    return Limits(tally.heads, tally.score, tally.box, ap50, tally.unmatched / max(1, counted))
+    return Differences(tally.heads, tally.score, tally.box, ap50, tally.unmatched / max(1, counted))
 
 
 def _require_kept(

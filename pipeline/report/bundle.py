@@ -8,7 +8,7 @@ from typing import Any
 
 from deploy.bundle import Bundle
 from deploy.golden import TOLERANCES, GoldenReport, read_golden
-from pipeline.export.compare import Change, as_exported
+from pipeline.export.bundle_changes import Change, as_exported
 from pipeline.report.parity import parity_text
 
 __all__ = ["bundle_text", "changes_text", "checked_text", "export_text"]

@@ -1,4 +1,4 @@
-"""The steps that make bundles, with progress; the command line and the demo call them."""
+"""Makes bundles as a user asks for them, with progress; the command line and the demo call it."""
 
 from collections.abc import Callable
 from pathlib import Path
