@@ -99,7 +99,7 @@ def test_between_hot_and_cool_nothing_moves(flight):
     flight.board.heat("GPU-therm", 87)
     flight.look()
     assert flight.health.level == 1
-    flight.board.heat("GPU-therm", 80)  # cool below 86.5 - 8
+    flight.board.heat("GPU-therm", 79)  # cool below 85 - 8
     flight.look(300)
     assert flight.health.level == 1
 
@@ -228,7 +228,7 @@ def test_tegrastats_stands_in_for_files_that_fail(tmp_path):
     assert status["temperatures"]["GPU-therm"] == 91.5
     assert status["tegrastats"]["gpu"] == 7
     assert status["tegrastats"]["cpu"] == [9, None]
-    assert "hot from 86.5" in next(event.text for event in events.newest() if event.kind == "heat.level")
+    assert "hot from 85.0" in next(event.text for event in events.newest() if event.kind == "heat.level")
 
 
 def test_a_machine_without_sensors_and_tegrastats_flies(tmp_path):

@@ -16,6 +16,8 @@ from jetson.board import Precision, Stage, board_names, read_board
 from jetson.parser import read_parser
 
 JETSON = Path(__file__).resolve().parents[2] / "jetson"
+# Variants with one USB id; README_Autoflash.txt of L4T tells them apart by the board's own memory.
+TOLD_BY_THE_BOARD = {"P3448-0002", "P3448-0003", "P3636-0001", "P3668-0001"}
 TX2: dict[str, Any] = yaml.safe_load((JETSON / "boards/jetson-tx2.yaml").read_text())
 
 
@@ -47,6 +49,27 @@ def test_int8_without_hardware_says_why(name):
     assert read_board("jetson-orin-nano").require_precision("int8") == "int8"
     with pytest.raises(UserError, match="precision fp8: unknown; allowed: fp32, fp16"):
         read_board(name).require_precision("fp8")
+
+
+def test_modules_are_told_apart_by_what_they_show_in_recovery():
+    """Where two show the same, both are flashed alike."""
+    for name in board_names():
+        board = read_board(name)
+        for module in board.modules:
+            found = board.module(module.recovery_usb)
+            is_same = (found.flash_target, found.memory_gib) == (module.flash_target, module.memory_gib)
+            assert is_same or module.part in TOLD_BY_THE_BOARD, module.part
+        parts = [module.part for module in board.modules]
+        assert len(parts) == len(set(parts))
+    assert "P3767-0005" in [module.part for module in read_board("jetson-orin-nano").modules]
+
+
+def test_what_could_not_be_found_out_is_none():
+    orin, nano, tx2 = (read_board(f"jetson-{name}") for name in ("orin-nano", "nano", "tx2"))
+    assert all(zone.slowdown is None for board in (orin, nano, tx2) for zone in board.thermal.zones)
+    assert (orin.thermal.zones[0].name, orin.thermal.zones[0].shutdown) == ("cpu-thermal", 104.5)
+    assert tx2.thermal.hardware_shutdown is None
+    assert [mode.gpu_mhz for mode in orin.power_modes] == [612, 918, 1020, 408]
 
 
 def test_peaks_follow_from_the_clocks():
