@@ -92,6 +92,12 @@ class Runner:
             UserError: the exit status is not 0, or `watch` ended it: what was found and what would do.
             KeyboardInterrupt: it was broken off by Ctrl-C.
         """
+        status, lines = self.attempt(command, watch)
+        if status != 0:
+            raise self._failure(command, status, lines)
+
+    def attempt(self, command: Command, watch: Callable[[str], str | None] | None = None) -> tuple[int, list[str]]:
+        """The same where failing is an answer too: the exit status, and the last lines of the output."""
         lines: list[str] = []
         with self._interrupts(command) as presses, self._sudo_remembers(command):
             process = self._process = self._start(command)
@@ -108,10 +114,9 @@ class Runner:
         self._note(f"exit status {status}\n")
         if reason is not None:
             raise UserError(reason if status else f"{reason} (too late: the command had ended)")
-        if status != 0:
-            if "stopped" in presses:
-                raise KeyboardInterrupt
-            raise self._failure(command, status, lines)
+        if status != 0 and "stopped" in presses:
+            raise KeyboardInterrupt
+        return status, lines
 
     def _follow(
         self, process: subprocess.Popen[str], lines: list[str], watch: Callable[[str], str | None] | None

@@ -20,6 +20,7 @@ from pipeline.cli import (  # noqa: F401 - add their verbs
     export,
     flash,
     lint,
+    push,
     replay,
     score,
     train,
