@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Update drones in the field: verify, copy, install beside, restart, watch, and take back what does not fly well."""
+    """Update drones in the field: verify, copy, install beside, restart, watch, take back what does not fly well."""
     addresses = _addresses(arguments)
     plan = _plan(arguments)
     out = sys.stderr if arguments.json else sys.stdout

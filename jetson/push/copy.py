@@ -215,10 +215,10 @@ def _refused(connection: Connection, answer: Answer, place: Place) -> UserError:
 
 
 def _for_sftp(text: str) -> str:
-    """A name as sftp's batch lines take it, whatever is in it: quoted, and not a pattern (sftp.c, makeargv)."""
+    """A name as sftp's batch lines take it, quoted: nothing is a pattern then (sftp.c, makeargv)."""
     if "\n" in text:
         raise refuse(repr(text), "holds a line break", "give a path without")
-    return '"' + re.sub(r'([\\"*?\[])', r"\\\1", text) + '"'
+    return '"' + re.sub(r'([\\"])', r"\\\1", text) + '"'
 
 
 def _mib(size: int) -> str:

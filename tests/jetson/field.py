@@ -19,7 +19,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from autopilot_process import free_port
 from made_frames import picture
 from signed_bundle import ABOUT, MODEL, make_key, write_signed
 
@@ -122,7 +121,8 @@ class Field:
         given = [sys.executable, "-m", "jetson", "push", "127.0.0.1", *words]
         given += ["--port", port or self.port, "--identity", self.folder / "id", "--user", getpass.getuser()]
         given += ["--option", f"UserKnownHostsFile={shlex.quote(str(self.folder / 'known'))}", "--option"]
-        given += ["HostKeyAlias=drone", "--trusted", self.folder / "keys", "--page", self.page]
+        given += ["HostKeyAlias=drone", "--page", self.page]
+        given += [] if "--trusted" in words else ["--trusted", self.folder / "keys"]
         return [str(word) for word in [*given, "--store", self.store, "--staging", self.staging]]
 
     def start(self, *words: object, path: Path | None = None, port: int | None = None) -> "subprocess.Popen[str]":
@@ -188,6 +188,11 @@ class Field:
         if self._server.poll() is not None:
             pytest.skip(f"sshd does not start here: {(self.drone / 'sshd.log').read_text().strip()}")
         return port
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as made:
+        return int(made.getsockname()[1])
 
 
 def _answers(port: int) -> bool:

@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +45,15 @@ def damage_golden(field: Field, bundle: Path) -> Path:
     return bundle
 
 
+def read_until(process: "subprocess.Popen[str]", text: str) -> None:
+    """Read what the command says until that comes."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if text in line:
+            return
+    pytest.fail(f"ended without {text!r}")
+
+
 def test_good_bundle_ends_flying_and_is_not_sent_again(field: Field) -> None:
     old = field.fly_old()
     new = new_version(field, "2")
@@ -74,16 +82,15 @@ def test_good_bundle_ends_flying_and_is_not_sent_again(field: Field) -> None:
 def test_bundle_whose_golden_frames_depart_there_is_refused_and_the_old_one_flies_on(field: Field) -> None:
     field.fly_old()
     line = field.refused(damage_golden(field, new_version(field, "2")), *WATCH)
-    assert "golden frame" in line
-    assert "refused" in line
+    assert "do not fly it" in line
     assert list(field.staging.iterdir()) == []
 
 
 def test_bundle_that_crashes_after_its_start_is_taken_back(field: Field) -> None:
     old = field.fly_old()
     process = field.start(new_version(field, "2"), "--watch", "60")
-    field.wait(lambda: field.current() != old and field.service()["ActiveState"] == "active")
-    crash(field)
+    read_until(process, "READY")
+    os.kill(field.service()["MainPID"], signal.SIGSEGV)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 1, output + errors
     assert field.current() == old
@@ -107,27 +114,24 @@ def test_bundle_that_never_gets_ready_is_taken_back_also_where_the_drone_goes_ba
     assert field.service()["ActiveState"] == "active"
 
 
-def crash(field: Field) -> None:
-    os.kill(field.service()["MainPID"], signal.SIGSEGV)
-
-
 @pytest.mark.parametrize("way", ["rsync", "sftp"])
 def test_copy_that_is_cut_goes_on_inside_of_the_file(field: Field, tmp_path: Path, way: str) -> None:
     field.fly_old()
-    large = new_version(field, "2", os.urandom(4 << 20))
+    large = new_version(field, "2", os.urandom(12 << 20))
     path = tmp_path / "laptop"
     path.mkdir()
     for name in ("ssh", "sftp", *(["rsync"] if way == "rsync" else [])):
         (path / name).symlink_to(Path("/usr/bin") / name)
     if not all(file.exists() for file in path.iterdir()):
         pytest.skip(f"no {way}: apt-get install {way}")
-    proxy = CuttingProxy(field.port, 3 << 20)
+    proxy = CuttingProxy(field.port, 10 << 20)
     done = field.push(large, *WATCH, port=proxy.port, path=path)
     proxy.close()
     assert done.returncode == 0, done.stdout + done.stderr
     assert proxy.cut is not None
     assert "trying again" in done.stdout
-    assert sum(proxy.sent[proxy.cut + 1 :]) < 2 << 20, proxy.sent
+    # What was on its way is lost: up to 2 MiB, the window of a channel of OpenSSH, and as much in pipes and sockets.
+    assert sum(proxy.sent[proxy.cut + 1 :]) < 7 << 20, proxy.sent
     assert (field.store / str(field.current()) / "calibration/noise.png").read_bytes() == (
         large / "calibration/noise.png"
     ).read_bytes()
@@ -193,10 +197,7 @@ def stranger(tmp_path: Path) -> Path:
 def test_ctrl_c_says_where_the_drone_stands(field: Field) -> None:
     old = field.fly_old()
     process = field.start(new_version(field, "2"), "--watch", "60")
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "READY" in line:
-            break
+    read_until(process, "READY")
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 130, errors
@@ -207,19 +208,13 @@ def test_ctrl_c_says_where_the_drone_stands(field: Field) -> None:
 
 def test_ctrl_c_while_copying_leaves_the_old_one_flying_and_the_copy_goes_on(field: Field) -> None:
     old = field.fly_old()
-    new = new_version(field, "2", os.urandom(1 << 20))
-    proxy = CuttingProxy(1, None)  # nobody there: it tries again and again
-    proxy.close()
-    process = field.start(new, port=field.port)
-    pressed = threading.Event()
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "copying" in line:
-            process.send_signal(signal.SIGINT)
-            pressed.set()
-            break
+    new = new_version(field, "2", os.urandom(8 << 20))
+    proxy = CuttingProxy(field.port, 4 << 20)
+    process = field.start(new, port=proxy.port)
+    read_until(process, "trying again")
+    process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=20)
-    assert pressed.is_set()
+    proxy.close()
     assert process.returncode == 130, errors
     assert f"stopped; flies {old}; what was copied is kept" in errors
     assert field.current() == old
@@ -229,11 +224,11 @@ def test_several_drones_stop_at_the_first_failure(field: Field) -> None:
     field.fly_old()
     (field.drone / "forbidden").write_text("systemctl stop skylight-detect.service\n")
     new = new_version(field, "2")
-    done = field.push("localhost", "--json", new)
+    done = field.push("localhost", new, "--json")
     assert done.returncode == 2
     assert [one["host"].split("@")[-1] for one in json.loads(done.stdout)] == ["127.0.0.1"]
     assert "not touched: " in done.stderr
-    done = field.push("localhost", "--json", "--keep-going", new)
+    done = field.push("localhost", new, "--json", "--keep-going")
     assert [one["result"] for one in json.loads(done.stdout)] == ["refused", "refused"]
 
 
