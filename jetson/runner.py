@@ -219,10 +219,13 @@ class Runner:
 
     def _send(self, group: int, number: signal.Signals) -> None:
         """Signal a group of processes, which are root's where sudo started them."""
-        if self._uid == 0:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(group, number)
+        try:
+            os.killpg(group, number)
             return
+        except ProcessLookupError:
+            return
+        except PermissionError:
+            pass
         kill = ["kill", f"-{number.name.removeprefix('SIG')}", "--", f"-{group}"]
         subprocess.run(["sudo", "-n", *kill], check=False, stderr=subprocess.DEVNULL)
 

@@ -26,6 +26,10 @@ _PAUSE = 3.0  # seconds between them
 _SPARE = 64 * 2**20  # bytes that installing leaves free (deploy/life/install.py); the copy lies there twice for a while
 # rsync(1), exit values: socket, protocol stream, timeouts; 255 is ssh's own.
 _BROKEN = (10, 12, 30, 35)
+# What ssh says then; sftp ends with 1, and not with ssh's 255, in the middle of a file.
+_CLOSED = re.compile(
+    r"connection (to \S+ )?(closed|reset|lost)|broken pipe|timeout, server .* not responding", re.IGNORECASE
+)
 _SHOW_EVERY = 5.0  # seconds
 
 # folder, what it is to hold, names. The mark lies beside the folder, in which nothing may be that is not of the bundle.
@@ -173,8 +177,11 @@ def _send(
             answer = connection.run(connection.address.sftp(batch), root)
     if answer.status == 0:
         return
+    if any(re.search(r"no space|quota", line, re.IGNORECASE) for line in answer.lines):  # rsync may end with 12 then
+        raise _refused(connection, answer, place)
     refusal = connection.refusal(answer)
-    if not isinstance(refusal, LostError) or (there.has_rsync and answer.status in _BROKEN):
+    is_broken = any(_CLOSED.search(line) for line in answer.lines) or (there.has_rsync and answer.status in _BROKEN)
+    if is_broken or not isinstance(refusal, LostError):
         raise refusal
     raise _refused(connection, answer, place)
 

@@ -5,6 +5,7 @@ FOLDER/service.json                        the state, FOLDER/journal what the se
 FOLDER/command.json                        the words that start the service
 """
 
+import fcntl
 import json
 import os
 import signal
@@ -33,9 +34,11 @@ def read(folder: Path) -> dict:
 
 
 def write(folder: Path, **changes: object) -> None:
-    part = folder / f"service.{os.getpid()}"
-    part.write_text(json.dumps(read(folder) | changes))
-    part.rename(folder / "service.json")
+    with (folder / "service.lock").open("w") as lock:  # two of us change it: systemctl and the manager
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        part = folder / f"service.{os.getpid()}"
+        part.write_text(json.dumps(read(folder) | changes))
+        part.rename(folder / "service.json")
 
 
 def manage(folder: Path) -> None:

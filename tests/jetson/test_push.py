@@ -89,8 +89,10 @@ def test_bundle_whose_golden_frames_depart_there_is_refused_and_the_old_one_flie
 def test_bundle_that_crashes_after_its_start_is_taken_back(field: Field) -> None:
     old = field.fly_old()
     process = field.start(new_version(field, "2"), "--watch", "60")
-    read_until(process, "READY")
-    os.kill(field.service()["MainPID"], signal.SIGSEGV)
+    read_until(process, "first turn of the loop passed")
+    running = field.service()["MainPID"]
+    assert running > 1
+    os.kill(running, signal.SIGSEGV)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 1, output + errors
     assert field.current() == old
@@ -197,7 +199,7 @@ def stranger(tmp_path: Path) -> Path:
 def test_ctrl_c_says_where_the_drone_stands(field: Field) -> None:
     old = field.fly_old()
     process = field.start(new_version(field, "2"), "--watch", "60")
-    read_until(process, "READY")
+    read_until(process, "first turn of the loop passed")
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 130, errors
