@@ -26,10 +26,10 @@ _PAUSE = 3.0  # seconds between them
 _SPARE = 64 * 2**20  # bytes that installing leaves free (deploy/life/install.py); the copy lies there twice for a while
 # rsync(1), exit values: socket, protocol stream, timeouts; 255 is ssh's own.
 _BROKEN = (10, 12, 30, 35)
-# What ssh says then; sftp ends with 1, and not with ssh's 255, in the middle of a file.
-_CLOSED = re.compile(
-    r"connection (to \S+ )?(closed|reset|lost)|broken pipe|timeout, server .* not responding", re.IGNORECASE
-)
+# What the drone's disk is blamed for. Where a command fails and says none of it, the connection broke: sftp ends with 1
+# then, not with ssh's 255, and says so or nothing.
+_TELLING = re.compile(r"denied|no space|quota|read-only|no such file|failure", re.IGNORECASE)
+_FULL = re.compile(r"no space|quota", re.IGNORECASE)
 _SHOW_EVERY = 5.0  # seconds
 
 # folder, what it is to hold, names. The mark lies beside the folder, in which nothing may be that is not of the bundle.
@@ -177,12 +177,13 @@ def _send(
             answer = connection.run(connection.address.sftp(batch), root)
     if answer.status == 0:
         return
-    if any(re.search(r"no space|quota", line, re.IGNORECASE) for line in answer.lines):  # rsync may end with 12 then
+    said = tuple(line for line in answer.lines if not line.startswith("sftp> "))  # the echo of what it was told
+    answer = Answer(answer.status, said)
+    is_told = any(_TELLING.search(line) for line in said)
+    if any(_FULL.search(line) for line in said) or (is_told and answer.status not in _BROKEN):
         raise _refused(connection, answer, place)
-    refusal = connection.refusal(answer)
-    is_broken = any(_CLOSED.search(line) for line in answer.lines) or (there.has_rsync and answer.status in _BROKEN)
-    if is_broken or not isinstance(refusal, LostError):
-        raise refusal
+    if not there.has_rsync or answer.status in _BROKEN:
+        raise connection.refusal(answer)
     raise _refused(connection, answer, place)
 
 
@@ -214,9 +215,9 @@ def _require_space(there: _There, missing: int, total: int, name: str, place: Pl
 def _refused(connection: Connection, answer: Answer, place: Place) -> UserError:
     """The drone's own words, and what would do."""
     name = connection.address.name
-    telling = [line for line in answer.lines if re.search(r"denied|no space|quota|read-only|failure|error", line, re.I)]
+    telling = [line for line in answer.lines if _TELLING.search(line)]
     said = (telling[0] if telling else answer.last).strip()[:300]
-    if re.search(r"no space|quota", said, re.IGNORECASE):
+    if _FULL.search(said):
         return refuse(name, said, "make room there")
     return refuse(name, said, f"{place.staging} must be there and be ours to write: docs/push.md, Once on the drone")
 
