@@ -29,7 +29,8 @@ class Events:
     """Takes events from any thread.
 
     stream: where lines go, None for nowhere. An event of one kind is printed at most every ten seconds, with how many
-    were not; every one of them reaches the listeners.
+    were not; every one of them reaches the listeners. unprinted: lines that the stream did not take: a journal that was
+    restarted or a closed terminal must not end the flight.
     """
 
     def __init__(self, stream: Optional[TextIO] = sys.stderr, clock: Callable[[], float] = time.monotonic) -> None:
@@ -39,6 +40,7 @@ class Events:
         self._listeners: List[Callable[[Event], None]] = []
         self._printed: Dict[str, Tuple[float, int]] = {}
         self.counts: Dict[str, int] = {}
+        self.unprinted = 0
 
     def listen(self, listener: Callable[[Event], None]) -> None:
         """Hand every later event to `listener`, in the thread where it happens; it must return at once."""
@@ -52,7 +54,10 @@ class Events:
             self.counts[kind] = self.counts.get(kind, 0) + 1
             line = self._line(event)
         if line is not None and self._stream is not None:
-            print(line, file=self._stream, flush=True)
+            try:
+                print(line, file=self._stream, flush=True)
+            except (OSError, ValueError):  # ValueError: it was closed
+                self.unprinted += 1
         for listener in self._listeners:
             listener(event)
         return event
