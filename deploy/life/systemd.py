@@ -31,14 +31,16 @@ class Notifier:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
             self._socket.setblocking(False)
 
-    def send(self, *lines: str) -> None:
-        """Send lines such as "READY=1" in one datagram."""
+    def send(self, *lines: str) -> bool:
+        """Send lines such as "READY=1" in one datagram; returns False where systemd did not take it."""
         if self._socket is None:
-            return
+            return True
         try:
             self._socket.sendto("\n".join(lines).encode("utf-8"), self._address)
         except OSError:
             self.unsent += 1
+            return False
+        return True
 
     def extend_start(self, seconds: float) -> None:
         """Ask for so much time from now to become ready, while an engine is built (EXTEND_TIMEOUT_USEC)."""
@@ -60,7 +62,8 @@ class Watchdog(Part):
     the source busy and not the loop; a network, a disk or a part that never returns keeps the loop, and that is what
     the watchdog is for.
 
-    The first turn says READY: bundle, golden frames and network have passed by then.
+    The first turn says READY: bundle, golden frames and network have passed by then. What systemd does not take is said
+    again at the next turn.
     """
 
     name = "systemd"
@@ -95,19 +98,16 @@ class Watchdog(Part):
         self._notifier.close()
 
     def _turn(self, now: float, text: str) -> None:
-        lines = []
-        if not self._is_ready:
-            lines.append("READY=1")
-        if self._limit is not None and (not self._is_ready or now - self._petted >= self._limit * _SHARE):
-            lines.append("WATCHDOG=1")
-            self._petted = now
-            self._pets += 1
-        if not self._is_ready or now - self._told >= _STATUS_EVERY:
-            lines.append("STATUS=" + text)
-            self._told = now
+        is_first = not self._is_ready
+        is_pet = self._limit is not None and (is_first or now - self._petted >= self._limit * _SHARE)
+        is_told = is_first or now - self._told >= _STATUS_EVERY
+        lines = ["READY=1"] * is_first + ["WATCHDOG=1"] * is_pet + ["STATUS=" + text] * is_told
+        if not lines or not self._notifier.send(*lines):
+            return
         self._is_ready = True
-        if lines:
-            self._notifier.send(*lines)
+        self._pets += is_pet
+        self._petted = now if is_pet else self._petted
+        self._told = now if is_told else self._told
 
 
 def _watchdog(environment: Mapping[str, str]) -> Optional[float]:

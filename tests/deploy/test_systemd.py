@@ -124,6 +124,24 @@ def test_full_socket_does_not_hold_up_the_loop(systemd):
     notifier.close()
 
 
+def test_ready_that_systemd_could_not_take_is_said_again(systemd):
+    """It would kill a flying drone when the time for its start is over."""
+    receiver, address = systemd
+    now = [100.0]
+    notifier = Notifier({"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "10000000"})
+    while not notifier.unsent:
+        notifier.send("STATUS=full")
+    watchdog = Watchdog(notifier, clock=lambda: now[0])
+    watchdog.idle(now[0])
+    receiver.settimeout(0.2)
+    with pytest.raises(TimeoutError):  # noqa: PT012
+        while True:
+            assert _received(receiver) == {"STATUS=full"}
+    watchdog.idle(now[0])
+    assert {"READY=1", "WATCHDOG=1"} <= _received(receiver)
+    assert watchdog.status()["pets"] == 1
+
+
 @pytest.mark.parametrize(
     ("environment", "limit"),
     [
