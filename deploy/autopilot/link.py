@@ -18,6 +18,17 @@ from deploy.errors import refuse
 _ALLOWED = "write /dev/ttyTHS1,921600, udpout:HOST:PORT or udpin:HOST:PORT"
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 5.0  # seconds between attempts to open
 _CHUNK = 4096  # bytes; a UDP datagram with MAVLink is shorter
+# What passes by itself; another socket would fare no better. Refused: nobody listens yet. Permission: a firewall.
+_PASSES = (
+    errno.EAGAIN,
+    errno.EINTR,
+    errno.ECONNREFUSED,
+    errno.EHOSTUNREACH,
+    errno.ENETUNREACH,
+    errno.ENETDOWN,
+    errno.ENOBUFS,
+    errno.EPERM,
+)
 
 
 class Address(NamedTuple):
@@ -98,7 +109,7 @@ class Link:
                 if self._address.kind == "udpin":
                     self._peer = sender
         except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.EINTR, errno.ECONNREFUSED):  # refused: nobody listens yet
+            if error.errno not in _PASSES:
                 self._lose(error.strerror or str(error))
         return data
 
@@ -111,7 +122,7 @@ class Link:
             elif self._socket is not None and self._peer is not None:
                 sent = self._socket.sendto(data, self._peer)
         except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.EINTR, errno.ECONNREFUSED, errno.ENETUNREACH, errno.ENOBUFS):
+            if error.errno not in _PASSES:
                 self._lose(error.strerror or str(error))
         self.unsent += sent != len(data)
         return sent == len(data)
@@ -126,7 +137,10 @@ class Link:
 
     def _open_socket(self) -> None:
         kind, host, port = self._address
-        address = (socket.gethostbyname(host), port)
+        try:
+            address = (socket.gethostbyname(host), port)
+        except UnicodeError:  # a label of more than 63 letters
+            raise OSError(errno.EINVAL, "is no name of a host") from None
         made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         try:
             made.setblocking(False)

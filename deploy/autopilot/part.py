@@ -83,9 +83,8 @@ class MavlinkPart(Part):
 
     def publish(self, observation: Observation) -> None:
         """Leave the newest observation to the thread."""
-        if self._failure is not None:
-            raise RuntimeError("the thread of the autopilot's line ended") from self._failure
         now = self._clock()
+        self.idle(now)
         self._was_seen = True
         if observation.is_current:
             self._last_current = now
@@ -93,10 +92,14 @@ class MavlinkPart(Part):
             self._slot = (observation, now)
         self._wake()
 
+    def idle(self, now: float) -> None:
+        """Notice where the thread ended: the loop must not go on as if the autopilot was told."""
+        if self._failure is not None:
+            raise RuntimeError("the thread of the autopilot's line ended") from self._failure
+
     def status(self) -> Dict[str, Any]:
         """What the line does, for page, metrics and doctor."""
-        offset = self._sync.to_theirs(0)
-        round_trip = self._sync.round_trip
+        offset, round_trip = self._sync.offset, self._sync.round_trip
         return {
             "connection": self._settings.connection,
             "open": self._link.is_open,
@@ -150,7 +153,9 @@ class MavlinkPart(Part):
             self._link.close()
 
     def _sleep(self) -> float:
-        """Seconds until something is due."""
+        """Seconds until something is due; with no line nothing is."""
+        if not self._link.is_open:
+            return _LONGEST_SLEEP
         due = [self._next_heartbeat, self._next_sync]
         if self._slot is not None:
             due.append(self._last_told + 1 / self._settings.rate)

@@ -4,7 +4,7 @@ https://mavlink.io/en/services/timesync.html. Knows nothing of the messages, onl
 """
 
 from collections import OrderedDict, deque
-from typing import Deque, NamedTuple, Optional
+from typing import Deque, NamedTuple, Optional, Tuple
 
 _KEPT = 16  # samples
 _ENOUGH = 5
@@ -30,18 +30,19 @@ class TimeSync:
     """The autopilot's clock less ours. An answer that contradicts the others is not believed, three in a row are.
 
     The offset is that of the quickest of the newest answers, which is the surest (the clock filter of NTP: RFC 5905).
+    One thread asks and answers; any thread may look, so the samples are replaced and never changed.
     """
 
     def __init__(self) -> None:
         self._asked: "OrderedDict[int, None]" = OrderedDict()
-        self._samples: Deque[_Sample] = deque(maxlen=_KEPT)
+        self._samples: Tuple[_Sample, ...] = ()
         self._contrary: Deque[_Sample] = deque(maxlen=_CONTRADICTIONS)
         self.jumps = 0
 
     @property
     def is_settled(self) -> bool:
         """Whether the offset is known well enough to tell times by it."""
-        return len(self._samples) >= _ENOUGH and self._best().round_trip <= _UNCERTAIN
+        return _is_settled(self._samples)
 
     @property
     def is_doubted(self) -> bool:
@@ -51,7 +52,14 @@ class TimeSync:
     @property
     def round_trip(self) -> Optional[int]:
         """Of the quickest of the newest answers, ns."""
-        return self._best().round_trip if self._samples else None
+        samples = self._samples
+        return _best(samples).round_trip if samples else None
+
+    @property
+    def offset(self) -> Optional[int]:
+        """The autopilot's clock less ours, ns; None while it is not known."""
+        samples = self._samples
+        return _best(samples).offset if _is_settled(samples) else None
 
     def asked(self, sent: int) -> None:
         """Note that a request with our time `sent` went out."""
@@ -68,32 +76,35 @@ class TimeSync:
         if not 0 <= round_trip <= _SLOWEST:
             return False
         sample = _Sample(theirs - (sent + received) // 2, round_trip)
-        if not self._samples or sample.agrees(self._best()):
+        if not self._samples or sample.agrees(_best(self._samples)):
             self._contrary.clear()
-            self._samples.append(sample)
+            self._samples = (self._samples + (sample,))[-_KEPT:]
             return False
         if self._contrary and not sample.agrees(self._contrary[-1]):
             self._contrary.clear()
         self._contrary.append(sample)
         if len(self._contrary) < _CONTRADICTIONS:
             return False
-        self._samples = deque(self._contrary, maxlen=_KEPT)
+        self._samples = tuple(self._contrary)
         self._contrary.clear()
         self.jumps += 1
         return True
 
     def to_theirs(self, ours: int) -> Optional[int]:
         """A time of ours on the autopilot's clock, None where that is not known or would be before its zero."""
-        if not self.is_settled:
-            return None
-        theirs = ours + self._best().offset
-        return theirs if theirs >= 0 else None
+        offset = self.offset
+        return None if offset is None or ours + offset < 0 else ours + offset
 
     def reset(self) -> None:
         """Forget everything: another autopilot, or the same one started anew."""
-        self._samples.clear()
+        self._samples = ()
         self._contrary.clear()
         self._asked.clear()
 
-    def _best(self) -> _Sample:
-        return min(self._samples, key=lambda sample: sample.round_trip)
+
+def _best(samples: Tuple[_Sample, ...]) -> _Sample:
+    return min(samples, key=lambda sample: sample.round_trip)
+
+
+def _is_settled(samples: Tuple[_Sample, ...]) -> bool:
+    return len(samples) >= _ENOUGH and _best(samples).round_trip <= _UNCERTAIN
