@@ -15,11 +15,11 @@ from deploy.backends.onnx_runtime import OnnxRuntimeBackend, devices
 from deploy.backends.opencv import OpenCvBackend
 from deploy.bundle import Bundle
 from deploy.calibration_frames import bundle_calibration
+from deploy.engines import ENGINES, engine_folder
 from deploy.errors import UserError, refuse
 from deploy.events import Events
 from deploy.tensorrt_log import Progress
 
-ENGINES = Path("/var/lib/skylight/engines")
 AUTO = "auto"
 
 
@@ -108,7 +108,7 @@ def _tensorrt(bundle: Bundle, choice: Choice, events: Events, size: Tuple[int, i
     one = bundle.with_model(chosen.file)
     calibration = bundle_calibration(one) if precision == "int8" else None
     board = bundle.board if "precisions" in bundle.board else None
-    folder = choice.cache / "{}-{}".format(bundle.name, bundle.version)
+    folder = engine_folder(choice.cache, bundle)
     said = _Said(events, choice.progress)
     engine = build_engine(one.model, folder, precision, board, calibration, library=library, cuda=cuda, progress=said)
     backend = TensorRtBackend(engine, library, cuda)

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import NamedTuple, Optional
 
-from deploy.backends.choose import AUTO, ENGINES, KINDS, Choice, Progress
+from deploy.backends.choose import AUTO, KINDS, Choice, Progress
+from deploy.engines import ENGINES
 from deploy.errors import refuse
 from deploy.manifest import PRECISIONS
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 from deploy.engine_cache import EngineKey, find_engine, l4t_release, note_of
+from deploy.engines import ENGINES, engine_folder
 from deploy.errors import UserError
 from deploy.life.checks import OK, PROBLEM, WARNING, Check, Machine, has_user, run_python, run_tool
 from deploy.life.store import CURRENT, linked, list_bundles, read_notes
@@ -12,7 +13,6 @@ from deploy.signature import TRUSTED, trusted_keys
 from deploy.tensorrt import BUILDER
 
 SERVICE = "skylight-detect.service"
-ENGINES = "/var/lib/skylight/engines"
 
 _UNITS = ("/etc/systemd/system/", "/lib/systemd/system/", "/usr/lib/systemd/system/")
 
@@ -84,7 +84,7 @@ def check_engine(machine: Machine) -> List[Check]:
     """An engine that was built fits the current bundle, this TensorRT and this Jetson Linux."""
     if machine.bundle is None or not machine.wanted("tensorrt"):
         return [Check("engine", OK, "none needed")]
-    folder = machine.path(ENGINES) / machine.bundle.root.resolve().name
+    folder = engine_folder(machine.path(str(ENGINES)), machine.bundle)
     engines = sorted(folder.glob("*.engine"))
     if not engines:
         remedy = "nothing to do: the first start builds it, which takes minutes"

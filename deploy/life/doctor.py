@@ -1,7 +1,7 @@
 """`skylight-detect doctor`: looks at everything that keeps a drone from flying, and says what to do.
 
 A line for each check: ok, warning or problem, what was found, and the remedy. It changes nothing, and goes on whatever
-it finds. The checks themselves are in check_software.py, check_machine.py and check_life.py.
+it finds. The checks themselves are in check_software.py, check_machine.py and check_flight.py.
 """
 
 import argparse

@@ -12,8 +12,9 @@ import pytest
 from signed_bundle import edit, make_key, write_signed
 
 from deploy.engine_cache import EngineKey, keep_engine
+from deploy.engines import ENGINES, engine_folder
 from deploy.life import doctor
-from deploy.life.check_flight import ENGINES, check_bundle, check_engine, check_keys, check_service, check_settings
+from deploy.life.check_flight import check_bundle, check_engine, check_keys, check_service, check_settings
 from deploy.life.check_machine import check_cameras, check_disk, check_memory, check_power, check_serial, check_time
 from deploy.life.check_software import check_libraries, check_network, check_numpy, check_opencv, check_python
 from deploy.life.checks import Check, Machine
@@ -317,7 +318,7 @@ def test_engine_is_fresh_only_for_this_bundle_and_these_libraries(drone):
     assert machine.bundle is not None
     (check,) = check_engine(machine)
     assert (check.level, check.value[:10]) == ("warning", "none built")
-    engine = machine.path(ENGINES) / machine.bundle.root.resolve().name / "model-fp16.engine"
+    engine = engine_folder(machine.path(str(ENGINES)), machine.bundle) / "model-fp16.engine"
     engine.parent.mkdir(parents=True)
     sha256 = machine.bundle.files["model.onnx"].sha256
     key = EngineKey(sha256, "tensorrt", "8.2.1.9", 1, "NVIDIA Tegra X2", "6.2", "32.7.6", "fp16", {})
