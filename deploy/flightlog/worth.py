@@ -22,6 +22,7 @@ from deploy.nms import iou
 
 RULES = ("margin", "lost", "flicker", "scene", "random")
 
+_MOST = 100  # detections of a frame that are looked at, the best ones: a damaged picture may give thousands
 _SAME = 0.3  # IoU between neighbouring frames of what is the same object
 _SCENES = 64  # kept to compare with
 _LOOK = 2.0  # seconds between two looks at the picture itself
@@ -86,7 +87,7 @@ class Chooser:
     def _flicker(self, observation: Observation) -> Optional[Reason]:
         if self._before is None or not 0 <= observation.frame.captured - self._before[0] <= _NEIGHBOUR:
             return None
-        change = _largest_change(self._before[1], observation.detections)
+        change = _largest_change(_best(self._before[1]), _best(observation.detections))
         return Reason("flicker", min(change, 1.0)) if change >= self._settings.jump else None
 
     def _scene(self, image: np.ndarray, now: float) -> Optional[Reason]:
@@ -131,6 +132,10 @@ def signature(image: np.ndarray) -> np.ndarray:
     small = cv2.resize(np.ascontiguousarray(image[::step, ::step]), (16, 12), interpolation=cv2.INTER_AREA)
     grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
     return grey - grey.mean()
+
+
+def _best(found: Detections) -> Detections:
+    return Detections(found.boxes[:_MOST], found.scores[:_MOST], found.classes[:_MOST])
 
 
 def _largest_change(before: Detections, after: Detections) -> float:

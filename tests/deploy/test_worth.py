@@ -1,5 +1,6 @@
 """Which frames are kept for labelling, and that no rule takes them all."""
 
+import time
 from collections import Counter
 
 import numpy as np
@@ -95,3 +96,21 @@ def test_settings_out_of_range_are_refused():
     for key, value in (("disk", 1.0), ("keep", -1), ("quality", 20), ("sync", 0.0), ("queue", 1)):
         with pytest.raises(UserError, match=f"{key}={value}: is out of range; "):
             LogSettings(**{key: value}).check()  # type: ignore[arg-type]
+
+
+def test_storm_of_detections_does_not_hold_up_the_loop():
+    """A damaged picture may give thousands of boxes; the watchdog waits ten seconds on a board ten times slower."""
+    seed = 3
+    print("seed", seed)
+    chance = np.random.default_rng(seed)
+    chooser = Chooser(LogSettings(), 0.25, seed)
+    spent = []
+    for number in range(2):
+        corners, sizes = chance.uniform(0, 600, (3000, 2)), chance.uniform(5, 40, (3000, 2))
+        boxes = np.concatenate([corners, corners + sizes], axis=1).astype(np.float32)
+        scores = np.sort(chance.uniform(0.3, 0.9, 3000))[::-1].astype(np.float32)
+        storm = Detections(boxes, scores, np.zeros(3000, np.int64))
+        begin = time.perf_counter()
+        chooser.choose(observation(number, storm))
+        spent.append(time.perf_counter() - begin)
+    assert max(spent) < 0.1
