@@ -175,6 +175,8 @@ class FlightLog(Part):
             self._write_pictures(now)
         except OSError as error:
             self._stop(error.strerror or str(error))
+        except Exception as error:  # a part's status, a frame that nobody thought of; without this thread no log
+            self._stop("it failed: {!r}".format(error))
 
     def _write(self, now: float) -> None:
         """Append the queue to the segment, sync where it is time, and say so where the disk takes records again."""
@@ -191,7 +193,7 @@ class FlightLog(Part):
         before = self._writer.written
         try:
             self._append(items, now)
-        except OSError:
+        except Exception:
             with self._lock:
                 self._untold.update(untold)
                 for item in items[self._writer.written - before :]:

@@ -126,6 +126,7 @@ class Health(Part):
             throttled=list(readings.throttled),
             power_mode=self._modes.get(readings.power_mode, readings.power_mode),
             disk=self._disk,
+            limits={zone: self._limits.hot_at(zone, readings.trips.get(zone)) for zone in readings.temperatures},
             tegrastats=self._tegrastats_status(),
         )
         return about
@@ -140,7 +141,10 @@ class Health(Part):
 
     def _watch(self) -> None:
         while not self._over.is_set():
-            self.look()
+            try:
+                self.look()
+            except Exception as error:  # without this thread nobody would see the next heat
+                self._events.add("error", "heat.failed", "a look at the sensors failed: {!r}".format(error))
             self._over.wait(self._settings.interval)
 
     def _tegrastats_status(self) -> Optional[Dict[str, Any]]:

@@ -79,6 +79,27 @@ def test_what_the_board_says_is_written_beside(tmp_path, bundle):
     assert _of(list(FlightRecords(find_flight(tmp_path))), "heat")[0]["status"] == {"level": 2}
 
 
+def test_part_whose_status_fails_stops_the_log_for_a_moment_only(tmp_path, bundle, monkeypatch):
+    """Whatever goes wrong in its thread is told, and the thread lives."""
+    monkeypatch.setattr("deploy.flightlog.part._AGAIN", 0.1)
+    answers: list[dict] = [{"level": 2}]
+
+    def watch() -> dict:
+        if len(answers) == 1:
+            answers.append({})
+            raise KeyError("level")
+        return answers[0]
+
+    events = Events(None)
+    log = FlightLog(SETTINGS._replace(folder=str(tmp_path), heat=1.0), bundle, events, watch=watch)
+    wait_for(lambda: "log.stopped" in events.counts)
+    assert "KeyError('level')" in events.newest()[0].text
+    wait_for(lambda: "log.resumed" in events.counts)
+    log.publish(observation(3))
+    log.close()
+    assert len(_of(list(FlightRecords(find_flight(tmp_path))), "frame")) == 1
+
+
 def test_segments_are_filled_and_the_oldest_deleted(tmp_path, bundle):
     """Several flights, each larger than the share of the disk; the header stays readable."""
     for _ in range(2):

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from autopilot_process import until
 from sysfs_stand_in import SysfsStandIn
 
 from deploy.errors import UserError
@@ -52,6 +53,26 @@ class Flight:
 @pytest.fixture
 def flight(tmp_path: Path) -> Flight:
     return Flight(tmp_path)
+
+
+def test_look_that_breaks_is_told_and_the_next_one_comes(tmp_path, monkeypatch):
+    events = Events(None)
+    SysfsStandIn(tmp_path)
+    settings = SETTINGS._replace(interval=0.1)
+    health = Health(settings, BOARD, SIZES, events, tmp_path)
+    until(lambda: health.status().get("reason"))
+    number = "9" * 400  # more than a float holds
+    (tmp_path / "sys/class/thermal/thermal_zone0/temp").write_text(number)
+    until(lambda: "heat.failed" in events.counts)
+    (tmp_path / "sys/class/thermal/thermal_zone0/temp").write_text("50000")
+    until(lambda: 50.0 in health.status()["temperatures"].values())
+    health.close()
+    assert events.counts["heat.failed"] == 1
+
+
+def test_status_says_from_where_each_zone_is_hot(flight):
+    flight.look()
+    assert flight.health.status()["limits"]["GPU-therm"] == 86.5
 
 
 def test_everything_is_read(flight):
