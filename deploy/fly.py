@@ -1,8 +1,10 @@
 """`skylight-detect fly`: what the service runs. Settings, bundle, network, golden frames, camera, and then the loop."""
 
 import argparse
+import contextlib
+import faulthandler
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Type
 
 from deploy.autopilot.part import MavlinkPart
 from deploy.backends import Networks, open_networks
@@ -18,10 +20,10 @@ from deploy.life.systemd import Notifier, Watchdog
 from deploy.loop import Loop
 from deploy.orders import OrdersPart
 from deploy.part import Part
-from deploy.run import Stop
 from deploy.settings import read_settings, settings_text
 from deploy.signature import TRUSTED, PublicKey, trusted_keys
 from deploy.sources import Source, open_source
+from deploy.stop import Stop
 from deploy.tracks import Tracker
 from deploy.web import open_web
 
@@ -36,7 +38,8 @@ EXAMPLES = """examples:
 Without --bundle the current one of the installed bundles flies; its start is counted, and after too many that did not
 last the one before it comes back.
 
-exit status: 0 stopped, or the source ended; 2 something you can put right (one line says what)
+exit status: 0 stopped, or the source ended; 2 something you can put right (one line says what); 130 stopped while it
+started
 """
 
 
@@ -58,23 +61,20 @@ def run(arguments: argparse.Namespace) -> int:
     file = arguments.settings if arguments.settings is not None else SETTINGS if SETTINGS.exists() else None
     settings = read_settings(file, SECTIONS)  # before a start is counted: it is not the bundle's fault
     events, notifier, keys = Events(), Notifier(), trusted_keys(arguments.trusted)
+    faulthandler.enable()  # a hung loop is killed by SIGABRT: the journal shall say where it hung
     folder, proving = _chosen(arguments.bundle, settings, keys, events)
-    bundle = read_bundle(folder, keys)
-    networks = _networks(bundle, settings, events, notifier)
-    stop = Stop()
+    stop = Stop(is_starting=True, at_last=lambda: _forgive(proving))
     try:
-        flight = Flight(settings, bundle, networks, events, [Watchdog(notifier)] + proving)
-        try:
-            flight.loop.run(stop)
-        finally:
-            flight.close()
-    except UserError:  # a camera or a port that is not there; the network and its golden frames were well
-        _forgive(proving)
-        raise
+        with _forgiven(proving, KeyboardInterrupt):  # stopped while it starts
+            bundle = read_bundle(folder, keys)
+            networks = _networks(bundle, settings, events, notifier)
+            try:
+                with _forgiven(proving, UserError):  # a camera or a port that is not there; golden frames were well
+                    _turn(Flight(settings, bundle, networks, events, [Watchdog(notifier)] + proving), stop, proving)
+            finally:
+                networks.close()
     finally:
         stop.restore()
-        networks.close()
-    _forgive(proving)
     return 0
 
 
@@ -148,11 +148,14 @@ class Flight:
         return about
 
     def close(self) -> None:
-        """Give everything back; the flight log last, so that it keeps what the others say while they close."""
-        if self.source is not None:
-            self.source.close()
-        for part in sorted(self.parts, key=lambda one: one.name == FlightLog.name):
-            part.close()
+        """Give everything back, also where a part fails at it; the flight log last: it keeps what the others say."""
+        closes = [("source", self.source.close)] if self.source is not None else []
+        closes += [(part.name, part.close) for part in sorted(self.parts, key=lambda one: one.name == FlightLog.name)]
+        for name, close in closes:
+            try:
+                close()
+            except Exception as error:
+                self._events.add("error", "part." + name, "{} failed while it closed: {!r}".format(name, error))
         self.parts = []
 
     def _about(self) -> Dict[str, Any]:
@@ -173,6 +176,27 @@ def _chosen(
     life = settings["life"]
     folder = choose_bundle(Path(life.bundles), keys, life.failed_starts, events)
     return folder, [Proving(folder, life.lasting, events)]
+
+
+def _turn(flight: Flight, stop: Stop, proving: Sequence[Part]) -> None:
+    """Fly until it is stopped or the source ends. That is forgiven before anything that may take time is closed."""
+    try:
+        stop.begin()
+        flight.loop.run(stop)
+        _forgive(proving)
+    finally:
+        flight.close()
+        flight.loop.close()
+
+
+@contextlib.contextmanager
+def _forgiven(proving: Sequence[Part], kind: Type[BaseException]) -> Iterator[None]:
+    """Take the start out of the count where that ends it."""
+    try:
+        yield
+    except kind:
+        _forgive(proving)
+        raise
 
 
 def _forgive(parts: Sequence[Part]) -> None:

@@ -95,7 +95,7 @@ class Loop:
         self._tracker = tracker
         self._events = events or Events(None)
         self._orders = orders or Orders
-        self._next: Optional[Networks] = None
+        self._waiting: Deque[Networks] = deque()
         self._budget = Budget(budget_ms or {}, self._events)
         self._times: Dict[str, Deque[float]] = {stage: deque(maxlen=_KEPT) for stage in STAGES}
         self._ages: Deque[float] = deque(maxlen=_KEPT)
@@ -122,8 +122,22 @@ class Loop:
         return self._summary(time.perf_counter() - started)
 
     def change(self, networks: Networks) -> None:
-        """Run another bundle from the next frame on; its golden frames must have been checked. Called from anywhere."""
-        self._next = networks
+        """Run another bundle from the next frame on; its golden frames must have been checked. Called from anywhere.
+
+        From then on the loop closes the networks. Raises UserError where its classes are others: those who are told
+        hold the names.
+        """
+        new, own = networks.own.bundle, self.vision.bundle
+        if new.classes != own.classes:
+            found = "has the classes {}, and {} flies".format(", ".join(new.classes), ", ".join(own.classes))
+            raise refuse("{} {}".format(new.name, new.version), found, "restart with it")
+        self._waiting.append(networks)
+
+    def close(self) -> None:
+        """Close the networks that run and those that were to run; what they were changed from is closed already."""
+        self._networks.close()
+        while self._waiting:
+            self._waiting.popleft().close()
 
     def status(self) -> Dict[str, Any]:
         """What page, metrics and doctor show of the loop; called from any thread."""
@@ -200,9 +214,11 @@ class Loop:
 
     def _choose_vision(self) -> None:
         """The network that orders want, and the bundle that was changed to."""
-        if self._next is not None:
+        is_changed = bool(self._waiting)
+        while self._waiting:
             self._networks.close()
-            self._networks, self._next = self._next, None
+            self._networks = self._waiting.popleft()
+        if is_changed:
             self.vision = self._networks.own
             if self._tracker is not None:
                 self._tracker.reset()

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import signal
 import sys
 from pathlib import Path
 from typing import Any, Dict, Optional
@@ -18,6 +17,7 @@ from deploy.part import Part
 from deploy.signature import TRUSTED, trusted_keys
 from deploy.sources import Source, SourceSettings, open_source
 from deploy.sources.settings import PACES
+from deploy.stop import Stop
 from deploy.tracks import Tracker, TrackSettings
 
 EXAMPLES = """examples:
@@ -142,33 +142,6 @@ def _run(arguments: argparse.Namespace, source: Source, networks: Networks, outp
         print("skylight-detect: stopped; {} holds {} frames".format(arguments.out, summary.frames), file=sys.stderr)
         return 130
     return 0
-
-
-class Stop:
-    """Whether Ctrl-C or SIGTERM was received; a second one does not wait."""
-
-    def __init__(self) -> None:
-        self.is_asked = False
-        self._before: Dict[int, Any] = {}
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                self._before[number] = signal.signal(number, self._receive)
-            except ValueError:  # not the main thread: somebody else's signals
-                break
-
-    def _receive(self, _number: int, _frame: object) -> None:
-        if self.is_asked:
-            raise KeyboardInterrupt
-        self.is_asked = True
-
-    def __call__(self) -> bool:
-        """Whether it is time to end."""
-        return self.is_asked
-
-    def restore(self) -> None:
-        """Let the signals do again what they did."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
 
 
 class _Progress(Part):

@@ -99,6 +99,7 @@ class Proving(Part):
         self._events = events or Events()
         self._begin: Optional[float] = None
         self._thread: Optional[threading.Thread] = None
+        self._is_forgiven = False
 
     def publish(self, observation: Observation) -> None:
         """The loop turned."""
@@ -113,8 +114,10 @@ class Proving(Part):
             self._thread.start()
 
     def forgive(self) -> None:
-        """Take this start out of the count: it ends on demand, or by what is not the bundle's fault."""
-        self._change(is_proven=False)
+        """Take this start out of the count, once: it ends on demand, or by what is not the bundle's fault."""
+        if not self._is_forgiven:
+            self._is_forgiven = True
+            self._change(is_proven=False)
 
     def close(self) -> None:
         """Wait until what is being noted is noted."""

@@ -228,6 +228,44 @@ def test_lost_camera_means_silence_and_it_comes_back(drone):
     assert "camera.back" in errors
 
 
+def _silent_server() -> socket.socket:
+    """Takes connections and says nothing: a camera that hangs while it is opened."""
+    server = socket.create_server(("127.0.0.1", 0))
+    server.listen(8)
+    return server
+
+
+def test_stop_while_the_camera_hangs_at_the_start_is_quick_and_no_failed_start(drone):
+    store = drone.folder / "store"
+    install(drone.bundle, store, None, trial=lambda _: None)
+    with _silent_server() as server:
+        drone.set(f"http://127.0.0.1:{server.getsockname()[1]}/camera.mjpg\nwait = no")
+        text = (drone.folder / "detect.ini").read_text().replace("patience = 0.5", "patience = 30")
+        (drone.folder / "detect.ini").write_text(text)
+        process = drone.start()
+        held, _ = server.accept()  # it is being opened
+        assert read_notes(store).starts == 1
+        begin = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+        held.close()
+    assert time.monotonic() - begin < 10, "systemd kills what takes longer"
+    assert process.returncode == 130, errors
+    assert read_notes(store).starts == 0
+
+
+def test_process_that_the_watchdog_kills_names_the_place_in_every_thread(drone):
+    """SIGABRT is what systemd sends; a core of a process with a GPU would fill the disk and take half a minute."""
+    process = drone.start("--bundle", drone.bundle)
+    assert b"READY=1" in drone.notify.recv(1024)
+    process.send_signal(signal.SIGABRT)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == -signal.SIGABRT
+    assert "Fatal Python error: Aborted" in errors
+    assert "loop.py" in errors
+    assert "live.py" in errors
+
+
 def assert_refused_last(done: "subprocess.CompletedProcess[str]", *parts: str) -> None:
     """As `assert_refused`, where events were said before."""
     last = done.stderr.strip().splitlines()[-1]

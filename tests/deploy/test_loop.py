@@ -152,6 +152,44 @@ def test_bundle_is_changed_between_two_frames(networks, colours, tmp_path):
     assert loop.vision.bundle.name == "other"
 
 
+class _Counted(OnnxRuntimeBackend):
+    closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def _counted(bundle: Bundle) -> tuple[Networks, _Counted]:
+    backend = _Counted(bundle.model, threads=1)
+    return Networks([Vision(bundle, backend)]), backend
+
+
+def test_every_bundle_that_was_changed_to_is_closed_once(colours):
+    made = [_counted(colours) for _ in range(4)]
+
+    class Changer(Part):
+        def publish(self, observation: Observation) -> None:
+            if observation.frame.number == 2:
+                loop.change(made[1][0])
+                loop.change(made[2][0])
+            if observation.frame.number == 4:
+                loop.change(made[3][0])  # there is no frame after it
+
+    loop = Loop(MadeSource(range(5)), made[0][0], [Changer()])
+    loop.run()
+    assert loop.vision is made[2][0].own
+    assert [backend.closed for _, backend in made] == [1, 1, 0, 0]
+    loop.close()
+    assert [backend.closed for _, backend in made] == [1, 1, 1, 1]
+
+
+def test_bundle_with_other_classes_is_not_changed_to_in_flight(networks, colours):
+    """Page, autopilot and log hold the names of those that they were made for."""
+    other = colours._replace(classes=("green", "red"))
+    with pytest.raises(UserError, match=r"green, red.*restart"):
+        Loop(MadeSource([]), networks).change(networks_of(other))
+
+
 def test_orders_choose_the_size_and_the_rate(networks, colours):
     small = Vision(colours, networks.own.backend)
     small.size = (32, 32)
