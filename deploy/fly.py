@@ -22,7 +22,7 @@ from deploy.orders import OrdersPart
 from deploy.part import Part
 from deploy.settings import read_settings, settings_text
 from deploy.signature import TRUSTED, PublicKey, trusted_keys
-from deploy.sources import Source, open_source
+from deploy.sources import Source, open_source, shown_name
 from deploy.stop import Stop
 from deploy.tracks import Tracker
 from deploy.web import open_web
@@ -160,11 +160,10 @@ class Flight:
 
     def _about(self) -> Dict[str, Any]:
         """For the head of the flight log."""
-        return {
-            "source": self._settings["source"].device,
-            "backend": self._networks.own.backend.name,
-            "settings": {name: dict(section._asdict()) for name, section in self._settings.items()},
-        }
+        source = shown_name(self._settings["source"].device)
+        settings = {name: dict(section._asdict()) for name, section in self._settings.items()}
+        settings["source"]["device"] = source
+        return {"source": source, "backend": self._networks.own.backend.name, "settings": settings}
 
 
 def _chosen(

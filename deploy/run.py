@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.golden:
             _check_golden(networks, arguments)
         _check_out(arguments.out, arguments.source)
-        settings = SourceSettings(device=arguments.source, pace=arguments.pace)
+        settings = SourceSettings(device=arguments.source, pace=arguments.pace, wait=False)
         with open_source(None, settings, bundle.board, events) as source:
             is_video = source.kind in ("video", "live")
             outputs = Outputs(arguments.out, bundle.classes, source.fps, is_video, not arguments.no_video)

@@ -6,8 +6,8 @@ with the frames.
 """
 
 from deploy.sources.live import LiveSource
-from deploy.sources.open import open_source
+from deploy.sources.open import open_source, shown_name
 from deploy.sources.settings import SourceSettings
 from deploy.sources.source import EndOfSource, Source
 
-__all__ = ["EndOfSource", "LiveSource", "Source", "SourceSettings", "open_source"]
+__all__ = ["EndOfSource", "LiveSource", "Source", "SourceSettings", "open_source", "shown_name"]

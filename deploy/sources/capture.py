@@ -86,11 +86,11 @@ def camera(device: Union[int, str], settings: SourceSettings) -> Opener:
     return opener
 
 
-def stream(address: str, settings: SourceSettings) -> Opener:
-    """Opens an address, rtsp://... or http://..., through FFmpeg."""
+def stream(name: str, address: str, settings: SourceSettings) -> Opener:
+    """Opens an address, rtsp://... or http://..., through FFmpeg. name: for messages."""
 
     def opener() -> Capture:
-        return OpenCvCapture(_opened(address, address, cv2.CAP_FFMPEG, _timeouts(settings)))
+        return OpenCvCapture(_opened(name, address, cv2.CAP_FFMPEG, _timeouts(settings)))
 
     return opener
 

@@ -35,7 +35,7 @@ class LiveSource(Source):
     name: for frames and messages. opener: opens the device, called in the reader's thread. is_endless: False for what
     may end, such as a file; losing it is its end. dropped: good frames that arrived and were never handed out.
 
-    Raises UserError where it cannot be opened at first, unless the settings say to wait for it.
+    Raises UserError where it cannot be opened at first, unless it is endless and the settings say to wait for it.
     """
 
     kind = "live"
@@ -117,7 +117,7 @@ class LiveSource(Source):
 
     def _require_first(self) -> None:
         """Wait until the device is open, unless that is not asked for."""
-        if self._settings.wait:
+        if self._settings.wait and self._is_endless:
             return
         limit = _OPENING * self._settings.patience
         with self._news:

@@ -17,6 +17,7 @@ from deploy.sources.source import Source
 _ALLOWED = "give a picture, folder, video, camera (csi, 0, /dev/video0), rtsp:// address or gst: and a pipeline"
 _GSTREAMER = "gst:"
 # Cameras as boards name them; without such a board, that is said, and not that there is no such file.
+_CREDENTIALS = re.compile(r"://[^/\s\"']*@")
 _CAMERA = re.compile(r"(csi|usb|usb-mjpeg|rtsp-h264|rtsp-h265)(:.*)?")
 
 
@@ -30,17 +31,17 @@ def open_source(
 
     spec: a camera of the board (csi, csi:1, usb-mjpeg:/dev/video1, rtsp-h264:rtsp://...), a camera by number or path
     (0, /dev/video0), a stream (rtsp://..., http://...), gst: and a GStreamer pipeline that ends in an appsink, or the
-    path of a video, a picture or a folder; by default settings.device. board: the bundle's entry. events: told when a
-    camera is lost and back.
+    path of a video, a picture or a folder; by default settings.device. settings: without any, a camera that is not
+    there is refused. board: the bundle's entry. events: told when a camera is lost and back.
 
     Raises UserError if there is nothing to read.
     """
-    settings = settings or SourceSettings()
+    settings = settings or SourceSettings(wait=False)
     board = board or {}
     spec = settings.device if spec is None else spec
     opener = _live(spec, settings, board)
     if opener is not None:
-        return LiveSource(spec, opener, settings, events, is_endless=not spec.startswith("file://"))
+        return LiveSource(shown_name(spec), opener, settings, events, is_endless=not spec.startswith("file://"))
     path = _path(spec)
     if path.is_dir():
         return PictureSource(path, pictures_in(path))
@@ -49,6 +50,15 @@ def open_source(
     if settings.pace == "real":
         return _paced(path, settings, events)
     return VideoSource(path)
+
+
+def shown_name(spec: str) -> str:
+    """What frames, page, log and messages call a source: its address without user and password.
+
+    >>> shown_name("rtsp://pilot:secret@10.0.0.2:554/a")
+    'rtsp://10.0.0.2:554/a'
+    """
+    return _CREDENTIALS.sub("://", spec)
 
 
 def _live(spec: str, settings: SourceSettings, board: Mapping[str, Any]) -> Optional[Opener]:
@@ -60,11 +70,11 @@ def _live(spec: str, settings: SourceSettings, board: Mapping[str, Any]) -> Opti
     text = spec[len(_GSTREAMER) :] if spec.startswith(_GSTREAMER) else board_pipeline(spec, board, settings)
     if text is not None:
         require_gstreamer(spec)
-        return pipeline(spec, text, settings)
+        return pipeline(shown_name(spec), text, settings)
     if _CAMERA.fullmatch(spec) and not Path(spec).exists():
         raise unknown_camera(spec, board)
     if "://" in spec:
-        return stream(spec, settings)
+        return stream(shown_name(spec), spec, settings)
     return None
 
 

@@ -17,7 +17,8 @@ class SourceSettings(NamedTuple):
     patience: seconds without a good frame after which a camera counts as lost and is opened again, from 0.1
     retry, longest_retry: seconds before the first and, doubled each time, at most before a later try to open it, from
         0.01; each is 25 % longer or shorter by chance
-    wait: yes starts without the camera and waits for it, no refuses
+    wait: yes starts without the camera and waits for it, since it may come later than the service is tried again; no
+        refuses
     """
 
     device: str = "csi"
@@ -28,7 +29,7 @@ class SourceSettings(NamedTuple):
     patience: float = 5.0
     retry: float = 0.5
     longest_retry: float = 8.0
-    wait: bool = False
+    wait: bool = True
 
     def check(self) -> None:
         """Raise UserError for what is out of range."""

@@ -26,9 +26,14 @@ def make(connection: str, **settings: Any) -> MavlinkPart:
 
 
 def test_line_that_is_not_there_does_not_keep_the_processor_busy(monkeypatch):
-    turns = []
+    turns: list[float] = []
     real = module.wait_for
-    monkeypatch.setattr(module, "wait_for", lambda *words: (turns.append(1), real(*words))[1])
+
+    def counted(link: Link, wake: int, seconds: float) -> tuple[bool, bool]:
+        turns.append(seconds)
+        return real(link, wake, seconds)
+
+    monkeypatch.setattr(module, "wait_for", counted)
     part = make("/dev/ttyNotHere,57600")
     time.sleep(1.0)
     part.close()

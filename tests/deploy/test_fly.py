@@ -266,6 +266,25 @@ def test_process_that_the_watchdog_kills_names_the_place_in_every_thread(drone):
     assert "live.py" in errors
 
 
+def test_camera_that_comes_late_is_waited_for(drone):
+    """It may need longer than six starts of the service take; then nothing would fly at all."""
+    camera, port = Path(__file__).with_name("mjpeg_server.py"), free_port()
+    drone.set(f"http://127.0.0.1:{port}/camera.mjpg")
+    autopilot = Autopilot("udp", drone.port)
+    process = drone.start("--bundle", drone.bundle)
+    assert b"READY=1" in drone.notify.recv(1024)
+    autopilot.wait(lambda: autopilot.of("HEARTBEAT"))
+    assert drone.status()["status"]["source"]["is_lost"]
+    command = [sys.executable, str(camera), str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
+        autopilot.wait(lambda: autopilot.of("LANDING_TARGET"))
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=20)
+        server.kill()
+    autopilot.close()
+    assert process.returncode == 0, errors
+
+
 def assert_refused_last(done: "subprocess.CompletedProcess[str]", *parts: str) -> None:
     """As `assert_refused`, where events were said before."""
     last = done.stderr.strip().splitlines()[-1]

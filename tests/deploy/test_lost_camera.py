@@ -147,7 +147,7 @@ def test_camera_that_is_not_there_is_refused_or_waited_for():
         raise UserError("csi: cannot be opened; check the cable")
 
     with pytest.raises(UserError, match="csi: cannot be opened"):
-        LiveSource("csi", refused, QUICK, events)
+        LiveSource("csi", refused, QUICK._replace(wait=False), events)
     assert events.counts == {}
     with LiveSource("csi", refused, QUICK._replace(wait=True), events) as source:
         wait_for(lambda: events.counts.get("camera.lost") == 1)

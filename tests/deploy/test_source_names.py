@@ -2,8 +2,10 @@
 
 import cv2
 import pytest
+from scripted_camera import wait_for
 
 from deploy.errors import UserError
+from deploy.events import Events
 from deploy.settings import read_settings, settings_text
 from deploy.sources import SourceSettings, open_source
 from deploy.sources.gstreamer import board_pipeline, has_gstreamer
@@ -106,3 +108,16 @@ def test_settings_out_of_range_are_refused(tmp_path, line, message):
     (tmp_path / "detect.ini").write_text("[source]\n" + line + "\n")
     with pytest.raises(UserError, match=message):
         read_settings(tmp_path / "detect.ini", {"source": SourceSettings})
+
+
+def test_password_of_a_camera_is_told_to_the_camera_alone():
+    events = Events(None)
+    settings = SourceSettings(patience=0.5)
+    for address in ("rtsp://pilot:secret@127.0.0.1:9/a", "http://pilot:p%40ss@127.0.0.1:9/b"):
+        with pytest.raises(UserError) as refused:
+            open_source(address, settings._replace(wait=False))
+        assert "127.0.0.1:9/" in str(refused.value)
+        assert "pilot" not in str(refused.value)
+        with open_source(address, settings, None, events) as source:
+            wait_for(lambda: "camera.lost" in events.counts)
+            assert "pilot" not in str(source.status()) + str(events.newest())
