@@ -21,7 +21,7 @@ COMMANDS: Dict[str, Tuple[str, str]] = {
 
 _ABOUT = """usage: skylight-detect [COMMAND] OPTIONS
 
-A detector in flight, from a bundle that skylight export made.
+A window detector in flight, from a bundle of skylight export.
 
 commands (run is meant where none is named):
 {}
@@ -51,7 +51,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     except UserError as error:
         print("skylight-detect: {}".format(error), file=sys.stderr)
     except OSError as error:  # a full disk, a folder that may not be written
-        print("skylight-detect: {}: {}".format(error.filename, error.strerror or error), file=sys.stderr)
+        place = "" if error.filename is None else "{}: ".format(error.filename)
+        print("skylight-detect: {}{}".format(place, error.strerror or error), file=sys.stderr)
     except KeyboardInterrupt:
         print("skylight-detect: stopped", file=sys.stderr)
         return 130
@@ -67,10 +68,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _help() -> str:
     lines = ["  {:<10} {}".format(name, about) for name, (_, about) in COMMANDS.items()]
-    head = (
-        "usage: skylight-detect [COMMAND] OPTIONS\n\nA window detector in flight, from a bundle of skylight export.\n\n"
-    )
-    return head + _ABOUT.format("\n".join(lines))
+    return _ABOUT.format("\n".join(lines))
 
 
 def _parse(name: str, given: List[str]) -> argparse.Namespace:

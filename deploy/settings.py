@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Optional, Tuple, Union
 
 from deploy.errors import UserError, refuse
 
-_NO = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
+_YES_OR_NO = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
 _NONE = "none"
 
 
@@ -30,7 +30,7 @@ def read_settings(path: Optional[Path], sections: Dict[str, Any]) -> Dict[str, A
 
 
 def settings_text(sections: Dict[str, Any]) -> str:
-    """A settings file with every key at its default, each commented out, under the first line of its section's text."""
+    """A settings file with every key at its default, each commented out, under its section's text."""
     blocks = []
     for name, kind in sections.items():
         about = (kind.__doc__ or "").strip().splitlines()
@@ -87,9 +87,9 @@ def _value(text: str, kind: Any) -> Any:
         words: List[str] = [word.strip() for word in text.split(",")]
         return tuple(word for word in words if word)
     if kind is bool:
-        if text.lower() not in _NO:
+        if text.lower() not in _YES_OR_NO:
             raise ValueError("write yes or no")
-        return _NO[text.lower()]
+        return _YES_OR_NO[text.lower()]
     if kind in (int, float):
         try:
             number = kind(text)

@@ -8,13 +8,14 @@ from deploy.errors import refuse
 class HealthSettings(NamedTuple):
     """What the flight does less of when the board gets hot.
 
-    margin: °C below the temperature where the board slows its own clocks, at which the ladder goes a rung up; 0 to 50.
-    shutdown_margin: °C below a shutdown, where no slowdown is known; 0 to 60. limit: °C at which a zone of which
-    nothing is known counts as slowed down; 40 to 120. hysteresis: °C that a zone must cool before it counts as cool;
-    1 to 40. worse_after: seconds between two rungs up, at least; 1 to 600. better_after: seconds of coolness before a
-    rung down; from worse_after to 3600. interval: seconds between two looks; 0.1 to 10. max_rate: frames a second from
-    the first rung on; above 0. low_memory: MiB available below which it is told; 0 for never. low_disk: the same of
-    the disk of `disk`, a folder. patience: seconds that a sensor may take; 0.05 to 10. tegrastats: program, or none.
+    Temperatures are in degrees Celsius.
+    margin: below the temperature where the board slows its own clocks, at which the ladder goes a rung up; 0 to 50.
+    shutdown_margin: below a shutdown, where no slowdown is known; 0 to 60. limit: at which a zone of which nothing is
+    known counts as slowed down; 40 to 120. hysteresis: that a zone must cool before it counts as cool; 1 to 40.
+    worse_after: seconds between two rungs up, at least; 1 to 600. better_after: seconds of coolness before a rung down;
+    from worse_after to 3600. interval: seconds between two looks; 0.1 to 10. max_rate: frames a second from the first
+    rung on; 0.1 to 1000. low_memory: MiB available below which it is told; 0 for never. low_disk: the same of the disk
+    of `disk`, a folder. patience: seconds that a sensor may take; 0.05 to 10. tegrastats: program, or none.
     """
 
     margin: float = 5.0

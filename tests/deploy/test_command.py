@@ -1,6 +1,7 @@
 """What the drone's command leaves behind: everything under its name, or nothing."""
 
 import json
+import os
 import resource
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from colour_model import colour_model, square, write_colour_bundle
 from drawn import assert_refused
 
-from deploy.cli import main
+from deploy.cli import COMMANDS, main
 
 
 @pytest.fixture(scope="module")
@@ -207,3 +208,28 @@ def test_interrupt_before_the_first_frame_is_no_traceback(colours, tmp_path):
     command = [sys.executable, "-c", code, "--bundle", str(colours), "--source", "x", "--out", str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (130, "skylight-detect: stopped\n")
+
+
+def test_help_says_how_it_is_used_once(capsys):
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert text.count("usage:") == 1
+    assert all(name in text for name in COMMANDS)
+
+
+def test_settings_can_be_printed_where_python_writes_ascii_alone():
+    """As Python 3.6 does without a locale: under sudo, in a shell by ssh."""
+    command = [sys.executable, "-m", "deploy.cli", "fly", "--print-settings"]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "[health]" in done.stdout
+
+
+def test_error_of_the_system_without_a_file_is_one_line(capsys, monkeypatch):
+    def fails(_arguments: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("deploy.life.list_bundles.run", fails)
+    assert main(["bundles"]) == 2
+    assert capsys.readouterr().err == "skylight-detect: No space left on device\n"
