@@ -61,7 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
     file = arguments.settings if arguments.settings is not None else SETTINGS if SETTINGS.exists() else None
     settings = read_settings(file, SECTIONS)  # before a start is counted: it is not the bundle's fault
     events, notifier, keys = Events(), Notifier(), trusted_keys(arguments.trusted)
-    faulthandler.enable()  # a hung loop is killed by SIGABRT: the journal shall say where it hung
+    with contextlib.suppress(RuntimeError, ValueError, OSError):  # where standard error is closed
+        faulthandler.enable()  # a hung loop is killed by SIGABRT: the journal shall say where it hung
     folder, proving = _chosen(arguments.bundle, settings, keys, events)
     stop = Stop(is_starting=True, at_last=lambda: _forgive(proving))
     try:
@@ -70,7 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
             networks = _networks(bundle, settings, events, notifier)
             try:
                 with _forgiven(proving, UserError):  # a camera or a port that is not there; golden frames were well
-                    _turn(Flight(settings, bundle, networks, events, [Watchdog(notifier)] + proving), stop, proving)
+                    flight = Flight(settings, bundle, networks, events, [Watchdog(notifier)] + proving)
+                _turn(flight, stop, proving)
             finally:
                 networks.close()
     finally:

@@ -21,6 +21,8 @@ from drawn import assert_refused
 from made_frames import picture
 from signed_bundle import edit, make_key, write_signed
 
+from deploy.cli import main
+from deploy.errors import UserError
 from deploy.flightlog.reading import FlightRecords, find_flight
 from deploy.life.install import install
 from deploy.life.store import read_notes
@@ -283,6 +285,21 @@ def test_camera_that_comes_late_is_waited_for(drone):
         server.kill()
     autopilot.close()
     assert process.returncode == 0, errors
+
+
+def test_network_that_fails_in_flight_counts_against_its_bundle(drone, monkeypatch, capsys):
+    """TensorRT refuses to run as a user's error; a bundle that never flies must give way all the same."""
+
+    def fails(*_: object) -> None:
+        raise UserError("TensorRT: the engine did not run")
+
+    store = drone.folder / "store"
+    install(drone.bundle, store, None, trial=lambda _: None)
+    monkeypatch.setattr("deploy.vision.Vision.look", fails)
+    command = ["fly", "--settings", str(drone.folder / "detect.ini"), "--trusted", str(drone.folder / "keys")]
+    assert main(command) == 2
+    assert "did not run" in capsys.readouterr().err
+    assert read_notes(store).starts == 1
 
 
 def assert_refused_last(done: "subprocess.CompletedProcess[str]", *parts: str) -> None:
