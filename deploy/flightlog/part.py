@@ -31,6 +31,7 @@ from deploy.part import Part
 _BATCH = 0.25  # seconds between two writes
 _AGAIN = 5.0  # seconds before a disk that took nothing is tried again
 _TRIM = 10.0  # seconds between two looks at what the log takes, where no segment was finished
+_ROOM = 0.95  # of their share is left to the frames worth labelling where there are more, so that the next look is far
 _PICTURES = 4  # frames worth labelling that may wait, since each holds its image
 _EVENTS = 100  # that wait for a disk that takes nothing
 _MIB = 1 << 20
@@ -73,6 +74,7 @@ class FlightLog(Part):
         self._problem = ""
         self._try_at = self._sync_at = self._watch_at = self._trim_at = float("-inf")
         self._used = self._frames_used = self._closed = 0
+        self._has_looked = False  # at the frames of all flights
         self._header = self._make_header(bundle, about or {})
         self._writer: Optional[SegmentWriter] = None
         self._over = threading.Event()
@@ -241,11 +243,13 @@ class FlightLog(Part):
             raise OSError(0, "a frame cannot be a JPEG: {}".format(error)) from None
         record = kept_record(frame, "{}/{}".format(FRAMES, path.name), reasons)
         seen = frame_record(observation._replace(frame=frame._replace(image=_NO_IMAGE)), self._classes)
+        about = json.dumps(dict(record, seen=seen)) + "\n"
         with new_file(path.with_suffix(".json")) as part:
-            part.write_text(json.dumps(dict(record, seen=seen)) + "\n", encoding="ascii")
+            part.write_text(about, encoding="ascii")
         with new_file(path) as part:
             part.write_bytes(data.tobytes())
         self._kept_at[path] = now
+        self._frames_used += len(about) + data.size
         with self._lock:
             self._kept.update(reason.rule for reason in reasons)
         self._take(now, record, None)
@@ -271,11 +275,21 @@ class FlightLog(Part):
         spare = int((settings.disk - min(settings.segment, settings.disk / 4)) * _MIB)
         self._used = trim_records(folder, spare, self.flight, closed, since)
         self._closed = len(closed)
-        self._frames_used = trim_frames(folder, int(settings.frames_disk * _MIB), self.flight, self._kept_at, since)
+        self._trim_frames(folder, since)
         if self._used > settings.disk * _MIB:
             raise OSError(0, "its share of the disk is full with what must stay", str(folder))
         if free_bytes(folder) < settings.reserve * _MIB:
             raise OSError(0, "less than {:g} MiB are free".format(settings.reserve), str(folder))
+
+    def _trim_frames(self, folder: Path, since: float) -> None:
+        """Look through the frames of all flights, of which there may be thousands: at first, and when they are many."""
+        limit = int(self._settings.frames_disk * _MIB)
+        if self._has_looked and self._frames_used <= limit:
+            return
+        assert self.flight is not None
+        to = int(_ROOM * limit) if self._frames_used > limit else limit
+        self._frames_used = trim_frames(folder, to, self.flight, self._kept_at, since)
+        self._has_looked = True
 
     def _stop(self, problem: str) -> None:
         """The disk takes nothing: wait before the next try; it is told once."""

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from deploy.bundle import Bundle
 from deploy.errors import UserError
 from deploy.events import Events
+from deploy.flightlog.budget import trim_frames
 from deploy.flightlog.lines import decode, encode
 from deploy.flightlog.part import FlightLog
 from deploy.flightlog.reading import FlightRecords, find_flight, flight_name
@@ -153,6 +155,7 @@ _FULL_DISK = """
 import sys, time
 sys.path[:0] = sys.argv[3:]
 from pathlib import Path
+from typing import Any
 from flown import new_log, observation, detections, wait_for
 from deploy.bundle import read_bundle
 from deploy.events import Events
@@ -323,6 +326,26 @@ def test_what_holds_no_flight_is_refused(tmp_path):
         find_flight(tmp_path)
     with pytest.raises(UserError, match="flight 9: is not in"):
         find_flight(tmp_path, 9)
+
+
+def test_frames_of_all_flights_are_looked_through_once_while_there_is_room(tmp_path, bundle, monkeypatch):
+    """There are thousands of them, and the loop's thread waits for the one that looks."""
+    looks: list[int] = []
+
+    def counted(folder: Path, limit: int, *others: Any) -> int:
+        looks.append(limit)
+        return trim_frames(folder, limit, *others)
+
+    monkeypatch.setattr("deploy.flightlog.part.trim_frames", counted)
+    monkeypatch.setattr("deploy.flightlog.part._TRIM", 0.0)
+    log = new_log(tmp_path, bundle, keep=600)
+    for number in range(6):
+        log.publish(observation(number, detections((HERE, 0.61, 0))))
+        wait_for(lambda: log.status()["kept"].get("margin") == number + 1)  # noqa: B023
+    log.close()
+    assert len(looks) == 1
+    used = sum(path.stat().st_size for path in (find_flight(tmp_path) / "frames").iterdir())
+    assert log.status()["frames_mib"] == round(used / 2**20, 2) > 0
 
 
 def test_frames_worth_labelling_are_kept_within_their_share(tmp_path, bundle):
