@@ -9,6 +9,7 @@ import re
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Sequence, Tuple
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+LOST = 5.0  # seconds without an observation after which the drone counts as ill
 _QUANTILES = ("0.5", "0.99")
 _DEPTH = 3
 # By the path of their keys in the status: name, type, what it is.
@@ -45,7 +46,9 @@ def _page(page: Mapping[str, Any]) -> Iterable[Family]:
     yield _one("frames_published_total", "counter", "Observations that the loop published.", newest.get("number", 0))
     yield _one("frame_age_seconds", "gauge", "Age of the newest observation, now.", newest.get("age"))
     yield _one("frame_published_seconds", "gauge", "Since the loop published.", newest.get("published_ago"))
-    yield _one("frame_current", "gauge", "1 where the newest was within its limit.", newest.get("is_current"))
+    is_current = newest.get("is_current") and newest.get("published_ago", 0.0) <= LOST
+    text = "1 where the newest was within its limit when it was published, and that was at most 5 s ago."
+    yield _one("frame_current", "gauge", text, is_current if newest else None)
     yield _one("source_dropped_frames_total", "counter", "Frames that were never run.", newest.get("dropped"))
     yield _one("web_pictures_total", "counter", "Pictures encoded for those who watch.", page.get("encoded"))
     yield _one("web_refused_total", "counter", "Requests refused at the door.", page.get("refused"))

@@ -16,11 +16,10 @@ from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Tuple
 
 from deploy.events import Event, Events
 from deploy.web.door import Door, Request
-from deploy.web.metrics import CONTENT_TYPE, metrics_text
+from deploy.web.metrics import CONTENT_TYPE, LOST, metrics_text
 from deploy.web.pictures import Pictures
 
 _WAIT = 2.0  # seconds that a request for a newer picture is held
-_LOST = 5.0  # seconds without an observation after which the drone counts as ill
 _EVENTS = 200  # kept for the page
 _DEPTH = 8
 _FILES = {
@@ -168,7 +167,7 @@ class Pages:
         newest = self._pictures.summary()
         if newest is None:
             return _text(503, "nothing was seen yet")
-        if newest["published_ago"] > _LOST:
+        if newest["published_ago"] > LOST:
             return _text(503, "nothing was seen for {:.1f} s".format(newest["published_ago"]))
         if not newest["is_current"]:
             return _text(503, "{:.3f} s old, limit {} s".format(newest["published_age"], newest["limit"]))

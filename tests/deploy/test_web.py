@@ -20,6 +20,7 @@ from deploy.errors import UserError
 from deploy.events import Events
 from deploy.settings import read_settings, settings_text
 from deploy.web import WebSettings, open_web
+from deploy.web.metrics import metrics_text
 from deploy.web.pictures import Pictures
 
 
@@ -265,3 +266,10 @@ def test_settings_are_read(tmp_path):
     settings = read_settings(path, {"web": WebSettings})["web"]
     assert settings == WebSettings(host="0.0.0.0", token_file="/x", names=("drone.lan", "field"), rate=2.5)
     assert "# port = 8080" in settings_text({"web": WebSettings})
+
+
+@pytest.mark.parametrize(("ago", "value"), [(0.3, 1.0), (60.0, 0.0)])
+def test_metrics_call_nothing_current_when_the_loop_has_stopped(ago, value):
+    newest = {"number": 3, "age": ago + 0.1, "published_ago": ago, "is_current": True}
+    lines = metrics_text({}, {"newest": newest}, {}).splitlines()
+    assert f"skylight_frame_current {value}" in lines
