@@ -151,7 +151,7 @@ class Speaker:
         data = _TUNNEL_HEAD.pack(_TUNNEL_VERSION, min(count, 255), min(int(age * 1000), 65535), frame & 0xFFFFFFFF)
         for box, score, label in list(zip(detections.boxes, detections.scores, detections.classes))[:_MOST_ROWS]:
             corners = [int(min(max(round(float(value)), 0), 65535)) for value in box]
-            data += _TUNNEL_ROW.pack(min(int(label), 255), round(255 * float(score)), *corners)
+            data += _TUNNEL_ROW.pack(min(int(label), 255), min(round(255 * float(score)), 255), *corners)
         payload = list(data) + [0] * (_TUNNEL_BYTES - len(data))
         return self.dialect.MAVLink_tunnel_message(system, component, TUNNEL_TYPE, len(data), payload)
 

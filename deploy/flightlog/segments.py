@@ -7,6 +7,7 @@ A segment appears under its name with its first line, and its name is on disk be
 what the records mean.
 """
 
+import contextlib
 import errno
 import os
 import re
@@ -135,7 +136,7 @@ class SegmentWriter:
         """Start the next segment; where its header does not fit nothing stays behind."""
         path = self._flight / "segment-{:06d}.jsonl".format(self._number)
         self._handle = os.open(str(path), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        self._length = 0
+        self._length, self._number = 0, self._number + 1  # also where it fails: the name may stay behind
         try:
             self._write(encode(self._header))
             os.fsync(self._handle)
@@ -143,9 +144,10 @@ class SegmentWriter:
         except OSError:
             os.close(self._handle)
             self._handle = None
-            path.unlink()
+            with contextlib.suppress(OSError):
+                path.unlink()
             raise
-        self.path, self._number, self._head = path, self._number + 1, self._length
+        self.path, self._head = path, self._length
 
     def _write_lines(self, lines: List[bytes]) -> None:
         if lines:

@@ -21,7 +21,7 @@ from deploy.flightlog.budget import trim_frames
 from deploy.flightlog.lines import decode, encode
 from deploy.flightlog.part import FlightLog
 from deploy.flightlog.reading import FlightRecords, find_flight, flight_name
-from deploy.flightlog.segments import flights, segments
+from deploy.flightlog.segments import SegmentWriter, flights, segments
 from deploy.frame import Track
 from deploy.pictures import read_picture
 
@@ -326,6 +326,23 @@ def test_what_holds_no_flight_is_refused(tmp_path):
         find_flight(tmp_path)
     with pytest.raises(UserError, match="flight 9: is not in"):
         find_flight(tmp_path, 9)
+
+
+def test_disk_that_turns_read_only_while_a_segment_begins_does_not_stop_the_log_for_ever(tmp_path, monkeypatch):
+    """Its header does not fit, and what was made cannot be removed either: the next segment has another name."""
+
+    def fails(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    writer = SegmentWriter(tmp_path, {"type": "header"}, 1 << 20)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", fails)
+        patch.setattr("pathlib.Path.unlink", fails)
+        with pytest.raises(OSError, match="Read-only"):
+            writer.append([encode({"n": 0})], 0.0)
+    writer.append([encode({"n": 0})], 1.0)
+    writer.finish(1.0)
+    assert [record.get("n") for record in FlightRecords(tmp_path)] == [None, 0]
 
 
 def test_frames_of_all_flights_are_looked_through_once_while_there_is_room(tmp_path, bundle, monkeypatch):
