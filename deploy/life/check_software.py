@@ -7,6 +7,7 @@ import re
 from typing import List, Tuple
 
 from deploy.life.checks import OK, PROBLEM, WARNING, Check, Machine, run_python
+from deploy.opencv_build import gstreamer_in
 
 _OPENCV_PACKAGES = (
     "opencv_python",
@@ -72,12 +73,10 @@ def check_opencv(machine: Machine) -> List[Check]:
         return [Check("OpenCV", PROBLEM, outcome.ending, remedy)] + _check_packages(machine)
     lines = outcome.output.splitlines()
     version, place = lines[0], lines[1]
-    found = re.search(r"^\s*GStreamer:\s*(YES.*|NO.*)$", outcome.output, re.MULTILINE)
-    has_gstreamer = found is not None and found.group(1).startswith("YES")
-    gstreamer = " ".join(found.group(1).split()) if found else "not mentioned"
+    gstreamer = gstreamer_in(outcome.output) or "not mentioned"
     checks = [Check("OpenCV", OK, "{} ({})".format(version, place))]
     needs_it = any("!" in str(pipeline) for pipeline in machine.board.get("cameras", {}).values())
-    if has_gstreamer:
+    if gstreamer.startswith("YES"):
         checks.append(Check("OpenCV with GStreamer", OK, gstreamer))
     else:
         remedy = "remove pip's opencv packages and use the system's (apt-get install python3-opencv)"

@@ -6,6 +6,7 @@ from typing import Any, Dict, Mapping, Optional
 import cv2
 
 from deploy.errors import UserError, refuse
+from deploy.opencv_build import gstreamer_in
 from deploy.sources.settings import SourceSettings
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
@@ -39,7 +40,7 @@ def board_pipeline(spec: str, board: Mapping[str, Any], settings: SourceSettings
 
 def has_gstreamer() -> bool:
     """Whether this OpenCV was built with GStreamer; most wheels are not, a Jetson's own is."""
-    return bool(re.search(r"^\s*GStreamer:\s+YES", cv2.getBuildInformation(), re.MULTILINE))
+    return gstreamer_in(cv2.getBuildInformation()).startswith("YES")
 
 
 def require_gstreamer(spec: str) -> None:
