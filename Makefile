@@ -55,7 +55,7 @@ flash: $(JETSON_READY)  ## the image of BOARD=... onto MODULE=... in recovery mo
 	@$(JETSON) flash --board "$(BOARD)" --image "$(IMAGE)" $(if $(MODULE),--module "$(MODULE)") $(if $(DRY_RUN),--dry-run) $(FLASH)
 
 test: $(READY)  ## the tests, but for the slow ones
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-slow: $(READY)  ## the tests that take minutes each
 	$(BIN)/python -m pytest -m slow
