@@ -20,14 +20,13 @@ from deploy.life.systemd import Notifier, Watchdog
 from deploy.loop import Loop
 from deploy.orders import OrdersPart
 from deploy.part import Part
-from deploy.settings import read_settings, settings_text
+from deploy.settings import SETTINGS, read_settings, settings_text
 from deploy.signature import TRUSTED, PublicKey, trusted_keys
 from deploy.sources import Source, open_source, shown_name
 from deploy.stop import Stop
 from deploy.tracks import Tracker
 from deploy.web import open_web
 
-SETTINGS = Path("/etc/skylight/detect.ini")
 _BUILD_STEP = 120.0  # seconds that one step of building an engine may take before systemd ends it
 
 EXAMPLES = """examples:

@@ -102,6 +102,7 @@ class Loop:
         self._ends: Deque[float] = deque(maxlen=_NEWEST)
         self._newest: Optional[Observation] = None
         self._due = 0.0
+        self._stale_since: Optional[int] = None
         self.frames = self._found = self._stale = self._corrupt = 0
 
     def run(self, should_stop: Callable[[], bool] = lambda: False) -> Summary:
@@ -247,11 +248,20 @@ class Loop:
         self._ends.append(time.monotonic())
         self.frames += 1
         self._found += len(told.detections.scores)
+        self._note_staleness(told)
+
+    def _note_staleness(self, told: Observation) -> None:
+        """Say where it begins and where it ends; a loop that is always late would bury every other event."""
         if not told.is_current:
             self._stale += 1
-            text = "frame {} was {:.0f} ms old when it was told, the limit is {:g} ms"
-            text = text.format(told.frame.number, told.age * 1000, self._settings.age_ms)
-            self._events.add("warning", "loop.stale", text)
+            if self._stale_since is None:
+                self._stale_since = self._stale
+                text = "frame {} was {:.0f} ms old when it was told, the limit is {:g} ms"
+                text = text.format(told.frame.number, told.age * 1000, self._settings.age_ms)
+                self._events.add("warning", "loop.stale", text)
+        elif self._stale_since is not None:
+            count, self._stale_since = self._stale - self._stale_since + 1, None
+            self._events.add("info", "loop.current", "frames are current again; {} were too old".format(count))
 
     def _summary(self, seconds: float) -> Summary:
         spent = {stage: _percentiles(times) for stage, times in self._times.items() if times}

@@ -10,6 +10,8 @@ from typing import Any, Dict, List, Optional, Tuple, Union
 
 from deploy.errors import UserError, refuse
 
+SETTINGS = Path("/etc/skylight/detect.ini")  # where the service's lie
+
 _YES_OR_NO = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
 _NONE = "none"
 

@@ -21,9 +21,9 @@ from deploy.life.check_machine import check_cameras, check_disk, check_memory, c
 from deploy.life.check_software import check_libraries, check_network, check_numpy, check_opencv, check_python
 from deploy.life.checks import LEVELS, PROBLEM, WARNING, Check, Machine
 from deploy.life.store import CURRENT, STORE
+from deploy.settings import SETTINGS
 from deploy.signature import TRUSTED, trusted_keys
 
-SETTINGS = Path("/etc/skylight/detect.ini")
 USER = "skylight"
 
 CHECKS: Tuple[Callable[[Machine], List[Check]], ...] = (

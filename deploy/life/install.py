@@ -7,6 +7,7 @@ switch    by rename; the old bundle stays, for `skylight-detect rollback`
 """
 
 import argparse
+import glob
 import hashlib
 import json
 import shutil
@@ -34,6 +35,7 @@ from deploy.life.store import (
 )
 from deploy.life.trial import TIME_LIMIT, run_trial
 from deploy.manifest import FileEntry
+from deploy.settings import SETTINGS, read_settings
 from deploy.signature import SIGNATURE, TRUSTED, PublicKey, trusted_keys
 
 KEEP = 3
@@ -164,6 +166,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_store_arguments(parser)
     parser.add_argument("--keep", type=int, default=KEEP, metavar="N", help="bundles that stay [%(default)s]")
     limit = "seconds that the golden frames may take, with building an engine [%(default)s]"
+    text = "settings, of which [network] holds for the golden frames [{}, where that exists]".format(SETTINGS)
+    parser.add_argument("--settings", type=Path, metavar="FILE", help=text)
     parser.add_argument("--time-limit", type=int, default=TIME_LIMIT, metavar="S", help=limit)
 
 
@@ -182,9 +186,11 @@ def run(arguments: argparse.Namespace) -> int:
             raise refuse("--" + name.replace("_", "-"), getattr(arguments, name), "give a whole number from 1")
 
     def trial(path: Path) -> None:
-        run_trial(path, arguments.trusted, arguments.time_limit)
+        run_trial(path, arguments.trusted, arguments.time_limit, settings)
 
+    settings = arguments.settings or (SETTINGS if SETTINGS.exists() else None)
     done = install(arguments.bundle, arguments.store, trusted_keys(arguments.trusted), arguments.keep, trial)
+    _remove_engines(arguments.store, done.deleted, settings)
     if arguments.json:
         print(json.dumps(dict(done._asdict())))
         return 0
@@ -195,3 +201,16 @@ def run(arguments: argparse.Namespace) -> int:
         print("deleted: {}".format(folder))
     print("flies from the next start: sudo systemctl restart skylight-detect")
     return 0
+
+
+def _remove_engines(store: Path, deleted: Sequence[str], settings: Optional[Path]) -> None:
+    """Delete what was built for bundles that are gone: engines take more room than they do."""
+    if not deleted:
+        return
+    from deploy.drone_settings import SECTIONS  # heavy, and seldom needed
+
+    engines = Path(read_settings(settings, SECTIONS)["network"].engines)
+    for folder in deleted:
+        name = folder.rpartition("-")[0]  # without the hash
+        if not any(store.glob(glob.escape(name) + "-????????")) and (engines / name).is_dir():
+            remove_tree(engines / name)

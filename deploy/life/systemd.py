@@ -59,8 +59,8 @@ class Watchdog(Part):
     The rule: every turn of the loop counts, with a frame or without. A loop that turns and waits for a lost camera does
     all it can, reopens it, and says "no frame" in its status; killing it would give back no camera, and would take the
     page, the log and the heartbeat of the autopilot link away. A camera's library that never returns keeps a thread of
-    the source busy and not the loop; a network, a disk or a part that never returns keeps the loop, and that is what
-    the watchdog is for.
+    the source busy and not the loop, and after some of those the source ends the process; a network, a disk or a part
+    that never returns keeps the loop, and that is what the watchdog is for.
 
     The first turn says READY: bundle, golden frames and network have passed by then. What systemd does not take is said
     again at the next turn.

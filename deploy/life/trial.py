@@ -13,8 +13,10 @@ from typing import List, Optional
 
 from deploy.backends import open_networks
 from deploy.bundle import read_bundle
+from deploy.drone_settings import SECTIONS
 from deploy.errors import UserError, refuse
 from deploy.events import Events
+from deploy.settings import read_settings
 from deploy.signature import trusted_keys
 
 # Seconds. An engine for Tiny-YOLOv3 is built first on boards with TensorRT, which takes minutes on the small ones.
@@ -23,14 +25,18 @@ _PATIENCE = 30  # seconds more, should the child's own alarm not end it
 _REMEDY = "this bundle does not fly here; export it again for this board"
 
 
-def run_trial(path: Path, trusted: Optional[Path] = None, time_limit: int = TIME_LIMIT) -> None:
-    """Run the golden frames of the bundle `path` in a child process.
+def run_trial(
+    path: Path, trusted: Optional[Path] = None, time_limit: int = TIME_LIMIT, settings: Optional[Path] = None
+) -> None:
+    """Run the golden frames of the bundle `path` in a child process, in the library that flies it.
 
-    trusted: folder of keys, None for the machine's own. time_limit: seconds.
+    trusted: folder of keys, None for the machine's own. time_limit: seconds. settings: the file whose section
+    `network` holds, None for the defaults.
     Raises UserError: they do not give what they must, it took too long, or the child died.
     """
     command = [sys.executable, "-m", "deploy.life.trial", str(path), "--time-limit", str(time_limit)]
     command += ["--trusted", str(trusted)] if trusted is not None else []
+    command += ["--settings", str(settings)] if settings is not None else []
     paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(part for part in paths if part))
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
@@ -64,11 +70,13 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--trusted", type=Path)
     parser.add_argument("--time-limit", type=int, default=TIME_LIMIT)
+    parser.add_argument("--settings", type=Path)
     arguments = parser.parse_args(argv)
     signal.alarm(arguments.time_limit)  # ends it inside of a library's call too, and where the parent was killed
     try:
         bundle = read_bundle(arguments.bundle, trusted_keys(arguments.trusted))
-        networks = open_networks(bundle, events=Events(None))  # in what will fly; an engine that is built here is kept
+        network = read_settings(arguments.settings, SECTIONS)["network"]
+        networks = open_networks(bundle, network.choice(), Events(None))  # an engine that is built here is kept
         networks.check_golden()
         networks.close()
     except UserError as error:

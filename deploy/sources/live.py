@@ -78,7 +78,10 @@ class LiveSource(Source):
             yield frame
 
     def newest(self, timeout: float) -> Optional[Frame]:
-        """See Source. A signal that arrives while it waits is handled at once."""
+        """See Source. A signal that arrives while it waits is handled at once.
+
+        Raises UserError where so many readers hang in the driver that only a new process can help.
+        """
         with self._news:
             self._news.wait_for(lambda: self._slot is not None or self._is_ended, timeout)
             frame, self._slot = self._slot, None
@@ -135,10 +138,9 @@ class LiveSource(Source):
             return
         self._hung = [reader for reader in self._hung if reader.is_alive()]
         if len(self._hung) >= _MOST_HUNG:
-            self._reader.gives_up_at = self._clock() + self._settings.longest_retry
-            text = "{}: {} readers hang in its driver; only a new process helps".format(self._name, len(self._hung) + 1)
-            self._events.add("error", "camera.hung", text)
-            return
+            text = "{} readers hang in its driver".format(len(self._hung) + 1)
+            self._events.add("error", "camera.hung", "{}: {}".format(self._name, text))
+            raise refuse(self._name, text, "start again; a service is started again by itself")
         hung = self._reader
         hung.stop()
         self._hung.append(hung)

@@ -65,8 +65,15 @@ def test_what_is_older_than_the_limit_is_not_current_and_counted(networks):
     assert [told.is_current for told in ears.told] == [True, False, True]
     assert ears.told[1].age >= 0.5
     assert summary.stale == 1
-    (event,) = events.newest()
+    event, again = events.newest()
     assert (event.kind, "frame 1 was 5" in event.text, "limit is 300 ms" in event.text) == ("loop.stale", True, True)
+    assert (again.kind, again.text) == ("loop.current", "frames are current again; 1 were too old")
+
+
+def test_staleness_that_lasts_is_said_once(networks):
+    events = Events(None)
+    Loop(MadeSource([(number, 0.5) for number in range(30)]), networks, [], LoopSettings(100), events=events).run()
+    assert events.counts == {"loop.stale": 1}
 
 
 def test_network_that_takes_too_long_makes_its_own_frame_stale(colours):

@@ -79,12 +79,14 @@ def test_camera_that_hangs_is_left_and_opened_anew():
     source.close()
 
 
-def test_threads_left_behind_are_bounded():
+def test_threads_left_behind_are_bounded_and_then_a_new_process_is_asked_for():
     gate, events = threading.Event(), Events(stream=None)
     settings = SourceSettings(patience=0.1, retry=0.01, longest_retry=0.01)
     before = threading.active_count()
     source = LiveSource("camera", lambda: Scripted(lambda number: gate.wait() and None), settings, events)
-    take_until(lambda: events.counts.get("camera.hung", 0) > 3, source)
+    with pytest.raises(UserError, match="5 readers hang in its driver; start again"):
+        take_until(lambda: False, source)
+    assert events.counts["camera.hung"] == 1
     assert threading.active_count() - before == 5
     source.close()
     gate.set()
