@@ -5,12 +5,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from drawn import Skylight, write_experiment
 from drawn_objects import NETWORK, OPTIONS, draw_objects, pretrained_from
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
+
+# No deadline for an example: the machine may have other work.
+hypothesis.settings.register_profile("skylight", deadline=None)
+hypothesis.settings.load_profile("skylight")
 
 
 @pytest.fixture(autouse=True)
