@@ -16,6 +16,7 @@ COMMANDS: Dict[str, Tuple[str, str]] = {
     "install": ("deploy.life.install", "a bundle beside the old one: verified, tried, and switched to"),
     "bundles": ("deploy.life.list_bundles", "the installed bundles, and what is known of each"),
     "rollback": ("deploy.life.roll_back", "back to the bundle before"),
+    "wheels": ("deploy.wheels", "libraries that the board does not bring, from a folder, without a network"),
     "replay": ("deploy.replay.command", "another bundle on the frames of a flight, and what differs"),
 }
 
@@ -43,7 +44,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         return 0 if given else 2
     name = given.pop(0) if given[0] in COMMANDS else "run"
     arguments = _parse(name, given)
-    if name != "doctor":  # it must look at an OpenCV that cannot be imported
+    if name not in ("doctor", "wheels"):  # these run where OpenCV cannot be imported
         _silence_opencv()
     try:
         status: int = importlib.import_module(COMMANDS[name][0]).run(arguments)

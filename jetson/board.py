@@ -21,11 +21,14 @@ from jetson.settings import read_yaml
 __all__ = [
     "Arithmetic",
     "Board",
+    "Download",
+    "Downloads",
     "Memory",
     "Module",
     "Peak",
     "PowerMode",
     "Precision",
+    "Runtime",
     "Thermal",
     "Zone",
     "arithmetic_of",
@@ -116,6 +119,32 @@ class Thermal(_Model):
     hardware_shutdown: _Celsius | None = None
 
 
+class Runtime(_Model):
+    """What the flight loop needs and where it comes from.
+
+    Attributes:
+        packages: of the board's system, with OpenCV, TensorRT and the like.
+        wheels: name of the list in `jetson/package/wheels` that pins the rest.
+    """
+
+    packages: tuple[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]+$")], ...]
+    wheels: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
+
+
+class Download(_Model):
+    """An address, and the SHA-256 of what it must give; None where that is not known, and then it has to be given."""
+
+    url: Annotated[str, Field(pattern=r"^https?://\S+$")]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+
+
+class Downloads(_Model):
+    """NVIDIA's addresses of the driver package and of the sample root file system."""
+
+    l4t: Download
+    rootfs: Download
+
+
 class Arithmetic(_Model):
     """What a board computes in and how fast: as much of it as a bundle says of the board that it was made for.
 
@@ -158,6 +187,8 @@ class Board(Arithmetic):
         compute_capability: of its GPU, "6.2"; None without one.
         cameras: GStreamer pipelines for OpenCV by kind, with placeholders in braces.
         flash: how it is flashed; None where nothing is.
+        runtime: what the flight loop needs; None where that is the machine's own matter.
+        downloads: where NVIDIA's files are; None where nobody found out.
         latency_budget: milliseconds that each stage of the loop may take: a budget that we set, not a measurement.
     """
 
@@ -170,6 +201,8 @@ class Board(Arithmetic):
     cameras: dict[str, str]
     power_modes: tuple[PowerMode, ...]
     thermal: Thermal
+    runtime: Runtime | None = None
+    downloads: Downloads | None = None
     latency_budget: Annotated[dict[Stage, _Positive], Field(alias="latency_budget_ms")]
     flash: FlashSteps | None = None
 
