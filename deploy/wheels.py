@@ -1,9 +1,9 @@
 """`skylight-detect wheels`: the libraries that a board does not bring, from a folder of wheels, without a network.
 
-A list, made for the board, pins every wheel by name, version and SHA-256, in the format of pip's requirements. The wheels
-are unpacked into one folder of their own, which the command has before the system's libraries: nothing of the system is
-changed, and pip, whose version on Ubuntu 18.04 cannot read the newer names of wheels, is not needed. Knows nothing of what
-is in them.
+A list, made for the board, pins every wheel by name, version and SHA-256, in the format of pip's requirements. They are
+unpacked into one folder of their own, which the command has before the system's libraries: nothing of the system is
+changed, and pip, whose version on Ubuntu 18.04 cannot read the newer names of wheels, is not needed. Knows nothing of
+what is in them.
 """
 
 import argparse

@@ -10,6 +10,7 @@ from deploy.errors import UserError
 # By name: the module, which has `add_arguments(parser)`, `run(arguments)` and EXAMPLES, and what it does.
 COMMANDS = {
     "package": ("jetson.package.command", "the Debian package of what flies, for a board"),
+    "image": ("jetson.image.command", "NVIDIA's packages, what flies and a bundle into an image"),
     "flash": ("jetson.flash.command", "put an image on a module in recovery mode, clone it, restore it"),
     "push": ("jetson.push.command", "a new bundle for drones in the field, over SSH, taken back if it does not fly"),
 }

@@ -10,7 +10,17 @@ from deploy.errors import refuse
 from deploy.files import new_file
 from jetson.board import Board
 
-__all__ = ["Image", "file_hash", "note_system_image", "read_image", "require_board", "require_system_image"]
+__all__ = [
+    "RECORD",
+    "TREE",
+    "Image",
+    "file_hash",
+    "note_system_image",
+    "read_image",
+    "require_board",
+    "require_system_image",
+    "tree_version",
+]
 
 RECORD = "image.json"
 TREE = "Linux_for_Tegra"
@@ -60,7 +70,7 @@ def read_image(folder: Path) -> Image:
     except (ValueError, TypeError, KeyError, AttributeError):
         raise refuse(path, "is not the record of an image: board, l4t, sha256", "make the image again") from None
     tree = folder / TREE
-    return Image(folder, tree, board, l4t, _tree_version(tree), sha256, None if module is None else str(module))
+    return Image(folder, tree, board, l4t, tree_version(tree), sha256, None if module is None else str(module))
 
 
 def require_board(image: Image, board: Board) -> None:
@@ -114,7 +124,7 @@ def _looks(path: Path) -> dict[str, int]:
     return {"bytes": found.st_size, "modified_ns": found.st_mtime_ns}
 
 
-def _tree_version(tree: Path) -> str:
+def tree_version(tree: Path) -> str:
     """Version of L4T that a tree is, and that the root file system in it says too.
 
     Sources: flash.sh (L4T 32.7) prints nv_tegra/bsp_version or, without one, the first line of nv_tegra_release.

@@ -72,8 +72,8 @@ def _write_control(folder: Path, board: Board, files: dict[str, Entry]) -> None:
         # Not Depends: an image is made where JetPack's packages are not at hand, and the command says what it misses.
         *([f"Recommends: {', '.join(recommended)}"] if recommended else []),
         f"Description: Skylight detector for {board.title}",
-        " Runs a bundle of skylight export in front of a camera and tells the autopilot what it sees: command, service,",
-        " user, udev rules and settings.",
+        " Runs a bundle of skylight export in front of a camera and tells the autopilot what it sees: command,",
+        " service, user, udev rules and settings.",
     ]
     (folder / "control").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (folder / "conffiles").write_text(f"/{CONFIGURATION}\n", encoding="utf-8")

@@ -1,7 +1,7 @@
 """Installs the package into a root file system of another machine, whose programs do not run here.
 
-The host's dpkg unpacks, and the package's own scripts run on the host with DPKG_ROOT set: no emulator, and the same files
-each time. Triggers of other packages (man-db) wait for the next dpkg on the board, since their scripts know no DPKG_ROOT.
+The host's dpkg unpacks, and the package's own scripts run on the host with DPKG_ROOT set: no emulator, and the same
+files each time. Triggers of other packages (man-db) wait for the next dpkg on the board: they know no DPKG_ROOT.
 """
 
 import re

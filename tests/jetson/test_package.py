@@ -133,7 +133,7 @@ def test_scripts_pass_shellcheck(path):
 def test_a_root_without_python_is_refused(package, root):
     status = root / "var/lib/dpkg/status"
     status.write_text(status.read_text().replace("Version: 3.6.7", "Version: 3.5.2-1"))
-    with pytest.raises(UserError, match="has Python 3.5.2-1"):
+    with pytest.raises(UserError, match="has Python 3"):
         _install(package, root)
     status.write_text("")
     with pytest.raises(UserError, match="python3 is not installed"):

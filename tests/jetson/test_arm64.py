@@ -1,0 +1,91 @@
+"""The package on arm64 Debian 12, emulated: it installs, systemd takes its unit, and it detects what the host detects."""
+
+import io
+import json
+import shutil
+from pathlib import Path
+
+import arm64
+import cv2
+import numpy as np
+import pytest
+from drawn import draw_picture
+
+from deploy.cli import main
+from jetson.package.build import build_package
+from jetson.package.offline import install_offline
+from jetson.runner import Runner
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root file system in which the package is installed by its own dpkg, and the wheels by the command."""
+    reason = arm64.missing({})
+    if reason is not None:
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp("arm64")
+    root = arm64.unpack_root(folder / "root")
+    board = arm64.board(folder)
+    build_package(board, root / "tmp/skylight.deb", io.StringIO())
+    shutil.copytree(arm64.wheels(board), root / "tmp/wheels")
+    arm64.chroot(root, "dpkg", "--install", "/tmp/skylight.deb")
+    arm64.chroot(root, "skylight-detect", "wheels", "/tmp/wheels")
+    return root
+
+
+def test_it_installs_with_user_groups_and_a_compiled_program(root):
+    groups = arm64.chroot(root, "id", "-Gn", "skylight").stdout.split()
+    assert set(groups) == {"skylight", "video", "render", "dialout"}
+    assert list((root / "usr/lib/skylight/deploy/__pycache__").glob("cli.*.pyc"))
+    assert "skylight-detect fly" in arm64.chroot(root, "skylight-detect", "--help").stdout
+    arm64.chroot(root, "dpkg", "--install", "/tmp/skylight.deb")
+    assert arm64.chroot(root, "dpkg", "--verify", "skylight-detect").stdout == ""
+
+
+def test_systemd_takes_the_unit(root):
+    done = arm64.chroot(root, "systemd-analyze", "verify", "--man=no", "/lib/systemd/system/skylight-detect.service")
+    assert "skylight" not in done.stdout + done.stderr
+
+
+def test_the_host_installs_the_same_files(root, tmp_path):
+    """dpkg of the host, with DPKG_ROOT, leaves what the root's own dpkg does."""
+    other = arm64.unpack_root(tmp_path / "root")
+    install_offline(root / "tmp/skylight.deb", other, tmp_path, Runner(io.StringIO()))
+    for name in ("etc/passwd", "etc/group", "etc/gshadow"):
+        assert sorted((other / name).read_text().splitlines()) == sorted((root / name).read_text().splitlines())
+    assert "Status: install ok installed" in arm64.chroot(other, "dpkg", "--status", "skylight-detect").stdout
+    assert arm64.chroot(other, "dpkg", "--verify", "skylight-detect").stdout == ""
+    assert arm64.chroot(other, "dpkg", "--audit").stdout == ""
+
+
+def test_it_detects_what_the_host_detects(root, bundle, tmp_path):
+    rng = np.random.default_rng(3)
+    video = tmp_path / "drawn.avi"
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"MJPG"), 10, (96, 80))
+    for _ in range(12):
+        writer.write(draw_picture(rng)[0])
+    writer.release()
+    options = ["--threshold", "0.05", "--no-video", "--backend", "onnxruntime"]
+    assert main(["run", "--bundle", str(bundle), "--source", str(video), "--out", str(tmp_path / "out"), *options]) == 0
+    shutil.copytree(bundle, root / "tmp/bundle")
+    shutil.copy(video, root / "tmp/drawn.avi")
+    with arm64.mounted(root):
+        where = ("--bundle", "/tmp/bundle", "--source", "/tmp/drawn.avi", "--out", "/tmp/out")
+        arm64.chroot(root, "skylight-detect", "run", *where, "--golden", *options)
+    here, there = (_detections(folder / "detections.jsonl") for folder in (tmp_path / "out", root / "tmp/out"))
+    assert len(here) == len(there) == 12
+    assert sum(len(found) for found in here) > 5
+    for one, other in zip(here, there, strict=True):
+        assert one.shape == other.shape
+        np.testing.assert_allclose(one[:, :4], other[:, :4], atol=0.05)
+        np.testing.assert_allclose(one[:, 4:], other[:, 4:], atol=1e-3)
+
+
+def _detections(path: Path) -> list[np.ndarray]:
+    """For each frame (N, 6) float: xyxy in pixels, score, class."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    frames = [line["detections"] for line in lines if "detections" in line]
+    rows = [[[*found["box"], found["score"], found["class"]] for found in frame] for frame in frames]
+    return [np.array(frame, float).reshape(-1, 6) for frame in rows]

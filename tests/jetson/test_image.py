@@ -1,0 +1,215 @@
+"""Making an image from the stand-in of NVIDIA's tree: what is in it, that it is the same again, and how it goes on."""
+
+import os
+from pathlib import Path
+
+import pytest
+from image_bench import KEY, Bench, make_bundle
+
+from jetson.image.manifest import tree_lines
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="files of an image belong to root; run it with fakeroot")
+
+HASH = "$6$saltsalt$" + "x" * 86
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    return Bench(tmp_path, monkeypatch)
+
+
+def _refused(bench: Bench, capsys: pytest.CaptureFixture[str], *words: object, **options: object) -> str:
+    capsys.readouterr()
+    assert bench.run(*words, **options) == 2  # type: ignore[arg-type]
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def _lines(path: Path, name: str) -> list[str]:
+    return [line for line in path.read_text().splitlines() if line.split(":")[0] == name]
+
+
+def test_it_holds_what_was_asked_for(bench):
+    assert bench.run() == 0
+    root = bench.root()
+    assert (root / "etc/nv_tegra_release").exists()  # apply_binaries.sh ran
+    assert (root / "home/pilot/.ssh/authorized_keys").read_text() == KEY + "\n"
+    assert (root / "home/pilot/.ssh").stat().st_mode & 0o777 == 0o700
+    assert _lines(root / "etc/shadow", "pilot")[0].startswith("pilot:*:")
+    assert (root / "usr/bin/skylight-detect").exists()
+    assert _lines(root / "etc/group", "video") == ["video:x:44:skylight"]
+    store = root / "var/lib/skylight/bundles"
+    assert (store / "current/bundle.json").read_bytes() == (bench.bundle / "bundle.json").read_bytes()
+    uid = int(_lines(root / "etc/passwd", "skylight")[0].split(":")[2])
+    assert {path.lstat().st_uid for path in [store, *store.rglob("*")]} == {uid}
+    wants = root / "etc/systemd/system"
+    unit = (wants / "multi-user.target.wants/skylight-detect.service").readlink()
+    assert str(unit) == "/lib/systemd/system/skylight-detect.service"
+    assert (wants / "sysinit.target.wants/systemd-timesyncd.service").is_symlink()
+    assert (root / "etc/hostname").read_text() == "jetson-tx2\n"
+    assert (root / "var/lib/nvpmodel/status").read_text() == "pmode:0003\n"
+    assert "method=auto" in (root / "etc/NetworkManager/system-connections/skylight-wired.nmconnection").read_text()
+    record = bench.record()
+    assert (record["board"], record["l4t"], record["module"]) == ("jetson-tx2", "32.7.6", None)
+
+
+def test_the_same_inputs_give_the_same_tree(bench):
+    for out in ("one", "two"):
+        before = os.umask(0o077 if out == "two" else 0o022)
+        assert bench.run(out=out) == 0
+        os.umask(before)
+    assert tree_lines(bench.root("one")) == tree_lines(bench.root("two"))
+    assert bench.record("one")["sha256"] == bench.record("two")["sha256"]
+    listed = (bench.folder / "one/manifest.txt").read_text().splitlines()
+    assert len(listed) > 100
+    (bench.root("two") / "etc/hostname").chmod(0o600)
+    assert tree_lines(bench.root("two")) != listed
+
+
+def test_the_licence_has_to_be_accepted(bench, capsys):
+    bench.always.remove("--accept-licence")
+    assert "NVIDIA's licence: not accepted" in _refused(bench, capsys)
+    assert not (bench.folder / "image").exists()
+
+
+def test_libraries_are_asked_for_with_the_command_that_fetches_them(bench, capsys):
+    bench.always.remove("--without-wheels")
+    assert "pip download --no-deps" in _refused(bench, capsys)
+    (bench.folder / "wheels").mkdir()
+    assert "holds no wheel" in _refused(bench, capsys, "--wheels", bench.folder / "wheels")
+
+
+def test_without_key_and_hash_nothing_is_made(bench, capsys):
+    line = _refused(bench, capsys, key=False)
+    assert "neither SSH key nor password hash, and there is no default password" in line
+    assert not (bench.folder / "image").exists()
+
+
+def test_a_password_hash_is_in_shadow_and_nowhere_else(bench):
+    (bench.folder / "hash").write_text(HASH + "\n")
+    system = bench.system("user: {name: anna, password_hash: hash}\nhostname: drone-7\n")
+    assert bench.run("--system", system, key=False) == 0
+    root = bench.root()
+    assert _lines(root / "etc/shadow", "anna")[0].split(":")[1] == HASH
+    holds = [
+        path for path in (bench.folder / "image").rglob("*") if path.is_file() and HASH.encode() in path.read_bytes()
+    ]
+    assert holds == [root / "etc/shadow"]
+    assert not (root / "etc/sudoers.d").exists()
+    assert "127.0.1.1 drone-7" in (root / "etc/hosts").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("user: {name: root}", "name root is taken by the system"),
+        ("user: {password_hash: secret}", "holds no SHA-256 or SHA-512 password hash"),
+        ("user: {ssh_key: secret}", "holds no public SSH key"),
+        ("network: {address: 192.168.1.20}", "has no prefix"),
+        ("power_mode: TURBO", "allowed: 0 MAXN, 1 MAXQ"),
+        ("read_only: true", "needs data, a partition"),
+        ("hostname: Drone 7", "hostname"),
+        ("colour: red", "unknown key colour"),
+        ("wifi: {ssid: field, password: secret}", "a wireless password has 8 to 63"),
+    ],
+)
+def test_a_system_that_cannot_be_is_refused_first(bench, capsys, text, message):
+    (bench.folder / "secret").write_text("swordfi")
+    line = _refused(bench, capsys, "--system", bench.system(text), key="user" not in text)
+    assert message in line
+    assert "swordfi" not in line
+    assert not (bench.folder / "image").exists()
+
+
+def test_network_power_and_disks_are_as_asked(bench):
+    (bench.folder / "wlan").write_text("correct horse\n")
+    system = bench.system(
+        "hostname: drone-1\nnetwork: {address: 10.0.0.7/16, gateway: 10.0.0.1, dns: [10.0.0.1]}\n"
+        "wifi: {ssid: field, password: wlan}\nntp: [10.0.0.1]\npower_mode: MAXN\n"
+        "read_only: true\ndata: /dev/mmcblk1p1\n"
+    )
+    assert bench.run("--system", system) == 0
+    root = bench.root()
+    connections = root / "etc/NetworkManager/system-connections"
+    wired = (connections / "skylight-wired.nmconnection").read_text()
+    assert "address1=10.0.0.7/16,10.0.0.1\ndns=10.0.0.1;" in wired
+    wifi = connections / "skylight-wifi.nmconnection"
+    assert "psk=correct horse\n" in wifi.read_text()
+    assert wifi.stat().st_mode & 0o777 == 0o600
+    assert (root / "etc/systemd/timesyncd.conf.d/skylight.conf").read_text() == "[Time]\nNTP=10.0.0.1\n"
+    assert (root / "var/lib/nvpmodel/status").read_text() == "pmode:0000\n"
+    fstab = (root / "etc/fstab").read_text()
+    assert "/dev/mmcblk1p1 /var/lib/skylight ext4" in fstab
+    assert "/dev/root / ext4 ro" in fstab
+    assert (root / "usr/lib/skylight/factory/bundles/current").is_symlink()
+    assert not (root / "var/lib/skylight/bundles").exists()
+    assert (root / "usr/lib/skylight/overlay").stat().st_mode & 0o777 == 0o755
+    text = (bench.folder / "image/steps/system.json").read_text()
+    assert "correct horse" not in text
+
+
+def test_done_steps_are_not_done_again(bench, capsys):
+    assert bench.run() == 0
+    (bench.root() / "etc/mark").write_text("")
+    capsys.readouterr()
+    assert bench.run() == 0
+    assert capsys.readouterr().out.count(": was done") == 10
+    assert (bench.root() / "etc/mark").exists()
+
+
+def test_other_inputs_begin_anew_where_nothing_old_is_left(bench, capsys):
+    assert bench.run() == 0
+    sha256 = bench.record()["sha256"]
+    capsys.readouterr()
+    assert bench.run("--system", bench.system("hostname: drone-2\n")) == 0
+    printed = capsys.readouterr().out
+    assert "1/10 driver: was done" in printed
+    assert "2/10 rootfs: unpack" in printed
+    assert bench.record()["sha256"] != sha256
+    assert bench.run() == 0
+    assert bench.record()["sha256"] == sha256
+
+
+@pytest.mark.parametrize("fault", ["disk-full", "step:1", "step:2", "step:3", "step:4"])
+def test_it_goes_on_where_it_failed_and_ends_the_same(bench, capsys, fault):
+    bench.fault(fault)
+    line = _refused(bench, capsys)
+    assert "give the same command again" in line
+    assert "step 3/10 binaries" in line
+    if fault == "disk-full":
+        assert "No space left on device; free some space on that disk" in line
+    assert not (bench.folder / "image/image.json").exists()
+    bench.fault(None)
+    assert bench.run() == 0
+    assert "1/10 driver: was done" in capsys.readouterr().out
+    assert bench.run(out="other") == 0
+    assert bench.record()["sha256"] == bench.record("other")["sha256"]
+
+
+def test_a_user_that_was_made_halfway_is_made_anew(bench, capsys):
+    script = "Linux_for_Tegra/tools/l4t_create_default_user.sh"
+    out = bench.folder / "image"
+    bench.monkeypatch.setenv("L4T_STAND_IN_QEMU", "no")
+    assert "step 4/10 user: ./tools/l4t_create_default_user.sh" in _refused(bench, capsys)
+    bench.monkeypatch.delenv("L4T_STAND_IN_QEMU")
+    with (out / "Linux_for_Tegra/rootfs/etc/passwd").open("a") as file:
+        file.write("pilot:x:1000:1000::/home/pilot:/bin/bash\n")  # as if it had been killed after this line
+    assert (out / script).exists()
+    assert bench.run() == 0
+    assert "2/10 rootfs: unpack" in capsys.readouterr().out
+    assert len(_lines(bench.root() / "etc/passwd", "pilot")) == 1
+
+
+def test_what_does_not_fit_is_refused(bench, capsys, tmp_path):
+    other = make_bundle(tmp_path / "workstation-1", "workstation")
+    assert "was made for workstation, not jetson-tx2" in _refused(bench, capsys, "--bundle", other)
+    assert "is no Jetson" in _refused(bench, capsys, "--board", "workstation")
+    assert "step 1/10 driver" in _refused(bench, capsys, "--board", "jetson-orin-nano", "--any-board")
+    assert "holds no" in _refused(bench, capsys, "--l4t", bench.rootfs, out="swapped")
+    assert "allowed" in _refused(bench, capsys, "--board", "jetson-tx9")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").write_text("")
+    assert "is not empty and holds no image" in _refused(bench, capsys, out="mine")
+    assert "SHA-256" in _refused(bench, capsys, "--l4t-sha256", "0" * 64, out="third")
+    assert "no such file" in _refused(bench, capsys, "--l4t", "gone.tbz2", out="third")
