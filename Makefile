@@ -8,6 +8,8 @@ READY := $(VENV)/.ready
 
 BOARD ?= jetson-tx2
 IMAGE ?= images/$(BOARD)
+# Files of an image belong to root.
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 # A laptop that only flashes needs no torch: two libraries, in a virtual environment of their own.
 LIGHT := .venv-jetson
 JETSON := $(if $(wildcard $(READY)),$(BIN),$(LIGHT)/bin)/python -m jetson
@@ -19,11 +21,12 @@ FACADES ?= ../shared/data/facades
 export OMP_WAIT_POLICY ?= PASSIVE
 SKYLIGHT := $(BIN)/skylight
 
-.PHONY: help setup demo test test-slow bench bench-gpu lint format constraints curate train export flash clean
+.PHONY: help setup demo test test-slow test-arm64 test-boot bench bench-gpu lint format constraints curate train export
+.PHONY: package image flash clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("$(PYTHON) is %d.%d; Skylight needs Python 3.11 or newer: make PYTHON=python3.11 ..." % sys.version_info[:2])'
@@ -51,6 +54,14 @@ $(LIGHT)/.ready: constraints.txt
 	@$(LIGHT)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pydantic pyyaml
 	@touch $@
 
+image: $(JETSON_READY)  ## an image of BUNDLE=... for BOARD=...; L4T=, ROOTFS=, SYSTEM=drone.yaml, IMAGE_OPTIONS="--wheels ..."
+	@test -n "$(BUNDLE)" || { echo "make image: BUNDLE is not set; name a folder that skylight export made" >&2; exit 2; }
+	@$(SUDO) $(JETSON) image --board "$(BOARD)" --bundle "$(BUNDLE)" --out "$(IMAGE)" $(if $(L4T),--l4t "$(L4T)") \
+	    $(if $(ROOTFS),--rootfs "$(ROOTFS)") $(if $(SYSTEM),--system "$(SYSTEM)") $(IMAGE_OPTIONS)
+
+package: $(JETSON_READY)  ## the Debian package of what flies, for BOARD=...
+	@$(JETSON) package --board "$(BOARD)"
+
 flash: $(JETSON_READY)  ## the image of BOARD=... onto MODULE=... in recovery mode; DRY_RUN=1 prints only, FLASH="-r ..."
 	@$(JETSON) flash --board "$(BOARD)" --image "$(IMAGE)" $(if $(MODULE),--module "$(MODULE)") $(if $(DRY_RUN),--dry-run) $(FLASH)
 
@@ -59,6 +70,12 @@ test: $(READY)  ## the tests, but for the slow ones
 
 test-slow: $(READY)  ## the tests that take minutes each
 	$(BIN)/python -m pytest -m slow
+
+test-arm64: $(READY)  ## the package on an emulated arm64 Debian: minutes, root, qemu-user-static, debootstrap
+	timeout 3600 $(BIN)/python -m pytest -m slow tests/jetson/test_arm64.py
+
+test-boot: $(READY)  ## an image, booted by qemu-system-aarch64 until it flies: minutes, root
+	timeout 5400 $(BIN)/python -m pytest -m slow tests/jetson/test_boot.py
 
 bench: $(READY)  ## the measurements, into tests/benchmarks/results; FACADES=folder, some hours on two cores
 	$(BIN)/python tests/benchmarks/bench_index.py

@@ -92,9 +92,9 @@ def prepare(request: Request, say: Callable[[str], None]) -> Job:
     bundle = read_bundle(request.bundle, keys)
     _require_board(bundle, request)
     wheels = _wheels(request)
-    l4t = fetch(request.l4t, board.downloads and board.downloads.l4t, request.l4t_sha256, _downloads(request), say)
-    root = board.downloads and board.downloads.rootfs
-    rootfs = fetch(request.rootfs, root, request.rootfs_sha256, _downloads(request), say)
+    known = board.downloads
+    l4t = fetch(request.l4t, known.l4t if known else None, request.l4t_sha256, _downloads(request), say)
+    rootfs = fetch(request.rootfs, known.rootfs if known else None, request.rootfs_sha256, _downloads(request), say)
     _require_space(request.out, l4t, rootfs)
     key_files = tuple(sorted(request.trusted.glob("*.pub"))) if request.trusted is not None else ()
     debs = _debs(request.packages)

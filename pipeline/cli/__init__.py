@@ -19,6 +19,7 @@ from pipeline.cli import (  # noqa: F401 - add their verbs
     evaluate,
     export,
     flash,
+    image,
     lint,
     push,
     replay,

@@ -25,7 +25,8 @@ camera that it flies with.
 
 replay: what another bundle finds in a flight; log: what a flight was, and its frames worth labelling.
 
-flash: an image onto a Jetson in recovery mode; push: a new bundle onto drones in the field, over SSH.
+package: a Debian package of what flies; image: NVIDIA's packages with it and a bundle; flash: the image onto a Jetson;
+push: a new bundle onto drones in the field, over SSH.
 
 evaluate: how good any network is on a set, anchors: which fit its boxes, weights: what others published to start from.
 
@@ -39,7 +40,8 @@ Exit status: 0 done, 2 something you can put right (one line says what), 130 sto
 
 # The line first, then what is asked before, beside and after it.
 _ORDER = (
-    *("curate", "train", "export", "bundle", "keys", "calibrate", "detect", "replay", "log", "flash", "push", "demo"),
+    *("curate", "train", "export", "bundle", "keys", "calibrate", "detect", "replay", "log"),
+    *("package", "image", "flash", "push", "demo"),
     *("plan", "advise", "evaluate", "curves", "difference", "score", "weights", "anchors", "classify", "features"),
 )
 

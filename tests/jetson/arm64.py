@@ -4,6 +4,7 @@ Needs root, debootstrap, qemu-user-static and binfmt_misc; packages come from wh
 """
 
 import gzip
+import hashlib
 import os
 import re
 import shlex
@@ -15,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from jetson.board import Board, read_board
-from jetson.package.lists import download_command
+from jetson.package.lists import download_command, wheel_list
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / "cache/arm64"
@@ -59,13 +60,15 @@ def board(folder: Path) -> Board:
 def unpack_root(folder: Path) -> Path:
     """A new root file system in `folder`."""
     folder.mkdir(parents=True)
-    run("tar", "-C", folder, "-xpf", _root_archive())
+    run("tar", "-C", folder, "-xpf", root_archive())
     return folder
 
 
 def wheels(target: Board) -> Path:
     """The folder of wheels that the package's list pins, fetched as it says."""
-    folder = CACHE / "wheels"
+    pins = wheel_list(target)
+    assert pins is not None
+    folder = CACHE / f"wheels-{hashlib.sha256(pins.read_bytes()).hexdigest()[:8]}"
     command = shlex.split(download_command(target, str(folder)) or "")
     if not folder.is_dir():
         run(sys.executable, *command[1:], seconds=1200)
@@ -129,7 +132,7 @@ def initrd(root: Path, path: Path) -> Path:
     return path
 
 
-def _root_archive() -> Path:
+def root_archive() -> Path:
     """The root as debootstrap makes it, in a tar archive: some minutes, once."""
     path = CACHE / "root.tar"
     if path.exists():

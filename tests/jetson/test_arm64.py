@@ -1,4 +1,4 @@
-"""The package on arm64 Debian 12, emulated: it installs, systemd takes its unit, and it detects what the host detects."""
+"""arm64 Debian 12, emulated: the package installs, systemd takes its unit, and it detects what the host detects."""
 
 import io
 import json
@@ -63,7 +63,7 @@ def test_the_host_installs_the_same_files(root, tmp_path):
 def test_it_detects_what_the_host_detects(root, bundle, tmp_path):
     rng = np.random.default_rng(3)
     video = tmp_path / "drawn.avi"
-    writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"MJPG"), 10, (96, 80))
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 10, (96, 80))
     for _ in range(12):
         writer.write(draw_picture(rng)[0])
     writer.release()
