@@ -35,10 +35,9 @@ def build_package(board: Board, path: Path, log: TextIO) -> Path:
         _write_control(root / "DEBIAN", board, files)
         _set_times(root)
         with new_file(path) as part:
-            words = ("dpkg-deb", "--root-owner-group", "-Zxz", "-z6", "--build", str(root), str(part))
+            words = ("dpkg-deb", "--root-owner-group", "-Zgzip", "--build", str(root), str(part))
             environment = ("env", f"SOURCE_DATE_EPOCH={epoch()}", "LC_ALL=C")
-            # One thread: xz cuts what it packs by their number.
-            Runner(log).run(Command((*environment, "XZ_OPT=-T1", *words), folder=Path(name)))
+            Runner(log).run(Command((*environment, *words), folder=Path(name)))
     return path
 
 

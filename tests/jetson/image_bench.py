@@ -21,15 +21,18 @@ class Bench:
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.monkeypatch = folder, monkeypatch
-        files = folder / "files"
-        self.l4t, self.rootfs = make_tarballs(files)
-        self.rootfs.write_bytes(
-            pack({**sample_root(), **dpkg_files(), "lib/systemd/system/systemd-timesyncd.service": _UNIT})
-        )
+        self.l4t, self.rootfs = self.tarballs("32.7.6")
         self.bundle = make_bundle(folder / "bundles/blank-1", "jetson-tx2")
         self.always = ["--without-wheels", "--accept-licence"]
         self.key = folder / "pilot.pub"
         self.key.write_text(KEY + "\n")
+
+    def tarballs(self, release: str) -> tuple[Path, Path]:
+        """NVIDIA's two files of a release of L4T."""
+        l4t, rootfs = make_tarballs(self.folder / "files", release)
+        more = {**dpkg_files(), "lib/systemd/system/systemd-timesyncd.service": _UNIT}
+        rootfs.write_bytes(pack({**sample_root(), **more}))
+        return l4t, rootfs
 
     def run(self, *words: object, out: str = "image", key: bool = True) -> int:
         """The command; options in `words` come after those that are always given."""
