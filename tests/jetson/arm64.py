@@ -119,7 +119,7 @@ def initrd(root: Path, path: Path) -> Path:
     modules = _with_needed(kernel()[1], ("virtio_pci", "virtio_blk", "ext4", "overlay"))
     lines = ["#!/bin/sh", "/bin/busybox mkdir -p /proc /sys /dev /root", "/bin/busybox mount -t devtmpfs dev /dev"]
     lines += [f"/bin/busybox insmod /{module.name}" for module in modules]
-    lines += ["/bin/busybox mount -o ro -t ext4 /dev/vda /root"]
+    lines += ["/bin/busybox mount -o rw -t ext4 /dev/vda /root"]
     lines += ["/bin/busybox mount -o move /dev /root/dev", "exec /bin/busybox switch_root /root /sbin/init"]
     files = {"bin/busybox": (root / "usr/bin/busybox").read_bytes(), "init": ("\n".join(lines) + "\n").encode()}
     files |= {module.name: module.read_bytes() for module in modules}

@@ -12,11 +12,15 @@ import pytest
 from drawn import draw_picture
 
 from deploy.cli import main
+from deploy.frame import Detections
+from deploy.golden import TOLERANCES, compare
 from jetson.package.build import build_package
 from jetson.package.offline import install_offline
 from jetson.runner import Runner
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
+
+_THRESHOLD = 0.05
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +66,13 @@ def test_the_host_installs_the_same_files(root, tmp_path):
 
 def test_it_detects_what_the_host_detects(root, bundle, tmp_path):
     rng = np.random.default_rng(3)
+    # PNG pictures in it: lossy ones are decoded a little differently by each processor.
     video = tmp_path / "drawn.avi"
-    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 10, (96, 80))
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MPNG"), 10, (96, 80))
     for _ in range(12):
         writer.write(draw_picture(rng)[0])
     writer.release()
-    options = ["--threshold", "0.05", "--no-video", "--backend", "onnxruntime"]
+    options = ["--threshold", str(_THRESHOLD), "--no-video", "--backend", "onnxruntime"]
     assert main(["run", "--bundle", str(bundle), "--source", str(video), "--out", str(tmp_path / "out"), *options]) == 0
     shutil.copytree(bundle, root / "tmp/bundle")
     shutil.copy(video, root / "tmp/drawn.avi")
@@ -76,16 +81,20 @@ def test_it_detects_what_the_host_detects(root, bundle, tmp_path):
         arm64.chroot(root, "skylight-detect", "run", *where, "--golden", *options)
     here, there = (_detections(folder / "detections.jsonl") for folder in (tmp_path / "out", root / "tmp/out"))
     assert len(here) == len(there) == 12
-    assert sum(len(found) for found in here) > 5
-    for one, other in zip(here, there, strict=True):
-        assert one.shape == other.shape
-        np.testing.assert_allclose(one[:, :4], other[:, :4], atol=0.05)
-        np.testing.assert_allclose(one[:, 4:], other[:, 4:], atol=1e-3)
+    assert sum(len(found.scores) for found in here) > 20
+    worst = [compare(one, other, _THRESHOLD, TOLERANCES["fp32"]) for one, other in zip(here, there, strict=True)]
+    print(f"scores at most {max(score for score, _ in worst)} away, IoU at least {min(iou for _, iou in worst)}")
 
 
-def _detections(path: Path) -> list[np.ndarray]:
-    """For each frame (N, 6) float: xyxy in pixels, score, class."""
+def _detections(path: Path) -> list[Detections]:
+    """Of each frame, as golden frames compare them."""
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     frames = [line["detections"] for line in lines if "detections" in line]
-    rows = [[[*found["box"], found["score"], found["class"]] for found in frame] for frame in frames]
-    return [np.array(frame, float).reshape(-1, 6) for frame in rows]
+    return [
+        Detections(
+            np.array([found["box"] for found in frame], np.float32).reshape(-1, 4),
+            np.array([found["score"] for found in frame], np.float32),
+            np.array([found["class"] for found in frame], np.int64),
+        )
+        for frame in frames
+    ]

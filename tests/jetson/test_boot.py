@@ -28,7 +28,6 @@ systemctl show skylight-detect --property=ActiveState --property=NRestarts --pro
 journalctl --unit=skylight-detect --no-pager --output=cat
 cat /var/lib/skylight/bundles/notes.json
 skylight-detect bundles
-findmnt --noheadings --output=TARGET,FSTYPE,OPTIONS / /etc /var /var/lib/skylight 2>&1
 for path in / /etc /var /var/lib/skylight; do findmnt --noheadings --output=TARGET,FSTYPE,OPTIONS "$path"; done
 systemctl --failed --no-legend
 echo "PROOF $(systemctl is-active skylight-detect)"
@@ -69,24 +68,32 @@ def _make_image(folder: Path, board: Path, bundle: Path, system: str) -> Path:
     """An image with a video to look at and a unit that tells how it went; its ext4 file."""
     (folder / "pilot.pub").write_text(KEY + "\n")
     (folder / "drone.yaml").write_text("hostname: drone-1\nuser: {ssh_key: pilot.pub}\n" + system)
-    (folder / "detect.ini").write_text(
-        "[source]\ndevice = /opt/drawn.avi\npace = real\n[network]\nbackend = onnxruntime\n"
-    )
+    settings = "[source]\ndevice = /opt/drawn.avi\npace = real\n[network]\nbackend = onnxruntime\n"
+    (folder / "detect.ini").write_text(settings)
     l4t, _ = make_tarballs(folder / "files")
     words = ["--board", board, "--bundle", bundle, "--any-board", "--l4t", l4t, "--rootfs", arm64.root_archive()]
     words += ["--wheels", arm64.wheels(arm64.board(folder)), "--system", folder / "drone.yaml", "--accept-licence"]
-    words += ["--settings", folder / "detect.ini", "--out", folder / "image"]
-    assert main(["image", *map(str, words)]) == 0
-    root = folder / "image/Linux_for_Tegra/rootfs"
-    _video(root / "opt/drawn.avi")
-    (root / "opt/proof").write_text(_PROOF)
-    (root / "opt/proof").chmod(0o755)
-    (root / "lib/systemd/system/proof.service").write_text(_UNIT)
-    (root / "etc/systemd/system/multi-user.target.wants/proof.service").symlink_to("/lib/systemd/system/proof.service")
-    # The same command once more: what was done stays done, and the tree becomes a file.
+    words += ["--packages", _proof_package(folder), "--settings", folder / "detect.ini", "--out", folder / "image"]
     disk = folder / "root.ext4"
-    assert main(["image", *map(str, words), "--ext4", str(disk)]) == 0
+    assert main(["image", *map(str, [*words, "--ext4", disk])]) == 0
     return disk
+
+
+def _proof_package(folder: Path) -> Path:
+    """A folder with a package of the board: what is looked at, and what tells how it went."""
+    tree, debs = folder / "proof", folder / "debs"
+    units = tree / "lib/systemd/system"
+    for path in (tree / "DEBIAN", tree / "opt", units / "multi-user.target.wants", debs):
+        path.mkdir(parents=True)
+    control = "Package: proof\nVersion: 1\nArchitecture: arm64\nMaintainer: nobody\nDescription: of a test\n"
+    (tree / "DEBIAN/control").write_text(control)
+    _video(tree / "opt/drawn.avi")
+    (tree / "opt/proof").write_text(_PROOF)
+    (tree / "opt/proof").chmod(0o755)
+    (units / "proof.service").write_text(_UNIT)
+    (units / "multi-user.target.wants/proof.service").symlink_to("../proof.service")
+    arm64.run("dpkg-deb", "--root-owner-group", "--build", tree, debs / "proof.deb")
+    return debs
 
 
 def _video(path: Path) -> None:
@@ -118,7 +125,7 @@ def _boot(folder: Path, disk: Path, *more: Path) -> str:
         "none",
     ]
     words += ["-no-reboot", "-nic", "none", "-serial", f"file:{serial}", "-kernel", kernel, "-initrd", initrd]
-    words += ["-append", "console=ttyAMA0 root=/dev/vda ro systemd.show_status=1 panic=-1"]
+    words += ["-append", "console=ttyAMA0 root=/dev/vda rw systemd.show_status=1 panic=-1"]
     for file in (disk, *more):
         words += ["-drive", f"file={file},format=raw,if=virtio,cache=unsafe"]
     try:
@@ -144,8 +151,10 @@ def test_an_image_boots_into_a_detector_that_flies(board, bundle, tmp_path):
     assert "PROOF active" in told, told[-3000:]
     assert "NRestarts=0" in told
     assert "User=skylight" in told
-    assert "golden" in told
-    assert "drone-1" in told
+    assert "3 golden frames" in told
+    assert "drone-1 login" in told
+    assert "Read-only file system" not in told
+    assert '"starts": 0' in told
 
 
 @pytest.mark.usefixtures("needs")
@@ -159,5 +168,7 @@ def test_a_root_that_is_not_written_to_keeps_flights_on_the_data_partition(board
     mounts = {line.split()[0]: line.split()[1:] for line in told.splitlines() if line.startswith("/")}
     assert mounts["/"][1].split(",")[0] == "ro"
     assert (mounts["/etc"][0], mounts["/var"][0], mounts["/var/lib/skylight"][0]) == ("overlay", "overlay", "ext4")
+    assert '"starts": 0' in told
+    assert "log.stopped" not in told
     listed = arm64.run("debugfs", "-R", "ls -l /log", data).stdout
     assert len(listed.splitlines()) > 2, listed
