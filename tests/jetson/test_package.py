@@ -168,3 +168,9 @@ def test_without_dpkg_deb_nothing_is_left(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="env: No such file"):
         build_package(read_board("jetson-tx2"), tmp_path / "tx2.deb", io.StringIO())
     assert not list(tmp_path.iterdir())
+
+
+def test_a_laptop_that_makes_images_needs_neither_numpy_nor_torch():
+    code = "import jetson.image.command, jetson.package.command, sys; print([n in sys.modules for n in sys.argv[1:]])"
+    done = _run(sys.executable, "-c", code, "numpy", "cv2", "torch", "onnxruntime", cwd=ROOT)
+    assert done.stdout.strip() == str([False] * 4), done.stderr
