@@ -54,7 +54,7 @@ $(LIGHT)/.ready: constraints.txt
 	@$(LIGHT)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pydantic pyyaml
 	@touch $@
 
-image: $(JETSON_READY)  ## an image of BUNDLE=... for BOARD=...; L4T=, ROOTFS=, SYSTEM=drone.yaml, IMAGE_OPTIONS="--wheels ..."
+image: $(JETSON_READY)  ## an image of BUNDLE=... for BOARD=...; L4T=, ROOTFS=, SYSTEM=drone.yaml, IMAGE_OPTIONS="..."
 	@test -n "$(BUNDLE)" || { echo "make image: BUNDLE is not set; name a folder that skylight export made" >&2; exit 2; }
 	@$(SUDO) $(JETSON) image --board "$(BOARD)" --bundle "$(BUNDLE)" --out "$(IMAGE)" $(if $(L4T),--l4t "$(L4T)") \
 	    $(if $(ROOTFS),--rootfs "$(ROOTFS)") $(if $(SYSTEM),--system "$(SYSTEM)") $(IMAGE_OPTIONS)
