@@ -44,11 +44,10 @@ def main() -> None:
             raise KeyboardInterrupt
         sys.exit(status)
     except typer.TyperException as error:
-        message = getattr(error, "format_message", error.__str__)() or getattr(error, "message", "")
-        if "\n" in message:  # called without a command: the help
-            print(message)
+        if "\n" in error.message:  # called without a command: the help
+            print(error.message)
             sys.exit(2)
-        _fail(f"{message.rstrip('.')}; see skylight --help", 2)
+        _fail(_misunderstood(error), 2)
     except UserError as error:
         _let_first_speak()
         _fail(str(error), 2)
@@ -62,6 +61,14 @@ def main() -> None:
         if error.errno == errno.ENOSPC and error.filename is None:
             _fail(f"no space left here or in {tempfile.gettempdir()}; make room; what was complete is kept", 2)
         _fail(f"{error.filename or 'file system'}: {error.strerror or error}; what was complete is kept", 2)
+
+
+def _misunderstood(error: typer.TyperException) -> str:
+    """One line about words that no command takes, and where that command says what it takes."""
+    context = getattr(error, "ctx", None)  # of the command that was being read
+    command = "skylight" if context is None else context.command_path
+    message = (error.format_message() or error.message).rstrip(".").replace("\n", " ")
+    return f"{message}; see {command} --help"
 
 
 def _let_first_speak() -> None:

@@ -7,11 +7,14 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.app import ExperimentFile, Json, Root, app, resize_mode
+from pipeline.cli.overview import examples
 
 
 @app.command(
-    epilog="Examples: skylight plan data/facades-arch --start runs/facades/windows/scratch-f0-s0; "
-    "skylight plan data/facades-arch --start yolov3-tiny.conv.15 --size 224"
+    epilog=examples(
+        "skylight plan data/facades-arch --start runs/facades/windows/scratch-f0-s0",
+        "skylight plan data/facades-arch --start yolov3-tiny.conv.15 --size 224",
+    )
 )
 def plan(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="The target: curated set, or YOLO folder.")],
@@ -65,8 +68,9 @@ def plan(
 
 
 @app.command(
-    epilog="Examples: skylight advise experiments/facades.yaml; "
-    "skylight advise experiments/facades.yaml --stage arch --share 0.05"
+    epilog=examples(
+        "skylight advise experiments/facades.yaml", "skylight advise experiments/facades.yaml --stage arch --share 0.05"
+    )
 )
 def advise(
     experiment: ExperimentFile,

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
-from typer.core import TyperGroup
 
+from pipeline.cli.overview import EXIT_STATUS, Overview
 from pipeline.errors import refuse
 
 if TYPE_CHECKING:
@@ -16,45 +16,17 @@ __all__ = ["ExperimentFile", "Json", "Root", "app", "one_of", "resize_mode", "wi
 
 _HELP = """From a few photos of one window to a detector that flies.
 
-An experiment file says what to do; each stage leaves a folder that the next one reads:
-
-curate: photos and recipe to data/SET, train: to runs/EXPERIMENT, export: to bundles/NAME-VERSION, detect: to boxes.
-
-bundle: where a bundle comes from, whether it is whole and trusted, what differs; keys: which sign it; calibrate: the
-camera that it flies with.
-
-replay: what another bundle finds in a flight; log: what a flight was, and its frames worth labelling.
-
-package: a Debian package of what flies; image: NVIDIA's packages with it and a bundle; flash: the image onto a Jetson;
-push: a new bundle onto drones in the field, over SSH.
-
-evaluate: how good any network is on a set, anchors: which fit its boxes, weights: what others published to start from.
-
-Before a sweep, plan: which case of transfer this is, advise: which start and freeze count. After it, difference and
-score: how far layers moved, curves: figures over iterations.
-
-classify: classifiers of the objects of a set, features: what a layer makes of photos.
-
-Exit status: 0 done, 2 something you can put right (one line says what), 130 stopped by Ctrl-C (what was kept is said).
+An experiment file says what to do. skylight VERB --help says more, with examples; --json prints results for machines.
 """
 
-# The line first, then what is asked before, beside and after it.
-_ORDER = (
-    *("curate", "train", "export", "bundle", "keys", "calibrate", "detect", "replay", "log"),
-    *("package", "image", "flash", "push", "demo"),
-    *("plan", "advise", "evaluate", "curves", "difference", "score", "weights", "anchors", "classify", "features"),
+app = typer.Typer(
+    cls=Overview,
+    help=_HELP,
+    epilog=EXIT_STATUS,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
-
-
-class _Verbs(TyperGroup):
-    """Verbs in the order that they are needed in."""
-
-    def list_commands(self, _context: object) -> list[str]:
-        """Every verb has its place; one without is an error of ours."""
-        return sorted(self.commands, key=_ORDER.index)
-
-
-app = typer.Typer(cls=_Verbs, help=_HELP, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 ExperimentFile = Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="Experiment file (.yaml).")]
 Root = Annotated[Path, typer.Option("--root", help="Folder for data/, runs/, bundles/ and cache/.")]

@@ -7,13 +7,14 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.app import Json, app
+from pipeline.cli.overview import examples
 
 __all__ = ["bundle_app", "keys_app"]
 
 bundle_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    epilog="Example: skylight bundle show bundles/arch-1",
+    epilog=examples("skylight bundle show bundles/arch-1"),
     help="Look at bundles: where they come from, whether they are whole and trusted, what differs.",
 )
 app.add_typer(bundle_app, name="bundle")
@@ -21,7 +22,7 @@ app.add_typer(bundle_app, name="bundle")
 keys_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    epilog="Example: skylight keys new",
+    epilog=examples("skylight keys new"),
     help="The keys that sign bundles, and whose public halves drones trust.",
 )
 app.add_typer(keys_app, name="keys")
@@ -32,7 +33,9 @@ _KeyFolder = Annotated[
 ]
 
 
-@bundle_app.command(epilog="Examples: skylight bundle show bundles/arch-1; skylight bundle show bundles/arch-1 --json")
+@bundle_app.command(
+    epilog=examples("skylight bundle show bundles/arch-1", "skylight bundle show bundles/arch-1 --json")
+)
 def show(bundle: _BundleFolder, as_json: Json = False) -> None:
     """Print what a bundle is, and the chain of its weights back to published ones or to chance."""
     from deploy.bundle import MANIFEST, read_bundle
@@ -47,8 +50,10 @@ def show(bundle: _BundleFolder, as_json: Json = False) -> None:
 
 
 @bundle_app.command(
-    epilog="Examples: skylight bundle verify bundles/arch-1 --golden; "
-    "skylight bundle verify bundles/arch-1 --trusted drone/trusted_keys"
+    epilog=examples(
+        "skylight bundle verify bundles/arch-1 --golden",
+        "skylight bundle verify bundles/arch-1 --trusted drone/trusted_keys",
+    )
 )
 def verify(
     bundle: _BundleFolder,
@@ -76,7 +81,7 @@ def verify(
     print(checked_text(found, reports))
 
 
-@bundle_app.command(epilog="Example: skylight bundle diff bundles/arch-1 bundles/arch-2")
+@bundle_app.command(epilog=examples("skylight bundle diff bundles/arch-1 bundles/arch-2"))
 def diff(
     before: Annotated[Path, typer.Argument(metavar="A", help="Folder of a bundle.")],
     after: Annotated[Path, typer.Argument(metavar="B", help="Folder of another.")],
@@ -93,7 +98,7 @@ def diff(
     print(json.dumps([asdict(change) for change in changes]) if as_json else changes_text(changes))
 
 
-@keys_app.command(epilog="Examples: skylight keys new; skylight keys new --name field-team --folder keys")
+@keys_app.command(epilog=examples("skylight keys new", "skylight keys new --name field-team --folder keys"))
 def new(
     name: Annotated[str | None, typer.Option(help="Of the key; by default that of the user.")] = None,
     folder: _KeyFolder = None,
@@ -113,7 +118,7 @@ def new(
     print(f"public:  {place / public.name}.pub; copy it to {TRUSTED} on the drones")
 
 
-@keys_app.command("list", epilog="Example: skylight keys list")
+@keys_app.command("list", epilog=examples("skylight keys list"))
 def list_(folder: _KeyFolder = None, as_json: Json = False) -> None:
     """List the keys, each as the line of its .pub file."""
     from pipeline.export.keys import key_folder, list_keys

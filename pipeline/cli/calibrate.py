@@ -7,11 +7,14 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.app import Json, app
+from pipeline.cli.overview import examples
 
 
 @app.command(
-    epilog="Examples: skylight calibrate board/ --board 9x6 --square 25; "
-    "skylight calibrate board.mp4 --board 9x6 --square 24.8 --out /etc/skylight/camera.json"
+    epilog=examples(
+        "skylight calibrate board/ --board 9x6 --square 25",
+        "skylight calibrate board.mp4 --board 9x6 --square 24.8 --out /etc/skylight/camera.json",
+    )
 )
 def calibrate(
     source: Annotated[Path, typer.Argument(metavar="PICTURES", help="Folder or video of a chessboard.")],

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from pipeline.cli.app import Json, Root, app, one_of, resize_mode, width_and_height
+from pipeline.cli.overview import examples
 from pipeline.errors import refuse
 
 if TYPE_CHECKING:
@@ -20,9 +21,11 @@ _DEFAULTS = ("resnet18", "mobilenet_v2")
 
 
 @app.command(
-    epilog="Examples: skylight classify data/facades-objects; "
-    "skylight classify data/kitti --network resnet18 --technique finetuned --seed 0 --seed 1; "
-    "skylight classify data/kitti --pretrained resnet18=resnet18-f37072fd.pth --epochs 5"
+    epilog=examples(
+        "skylight classify data/facades-objects",
+        "skylight classify data/kitti --network resnet18 --technique finetuned --seed 0 --seed 1",
+        "skylight classify data/kitti --pretrained resnet18=resnet18-f37072fd.pth --epochs 5",
+    )
 )
 def classify(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Curated set, or a YOLO folder with data.yaml.")],
@@ -88,9 +91,11 @@ def classify(
 
 
 @app.command(
-    epilog="Examples: skylight features resnet18 --weights imagenet --layer avgpool --data data/facades-objects "
-    "--crops --out features.npz --classify knn; "
-    "skylight features yolov3-tiny --weights yolov3-tiny.conv.15 --layer 12 --data photos --out features.npz"
+    epilog=examples(
+        "skylight features resnet18 --weights imagenet --layer avgpool --data data/facades-objects --crops "
+        "--out features.npz --classify knn",
+        "skylight features yolov3-tiny --weights yolov3-tiny.conv.15 --layer 12 --data photos --out features.npz",
+    )
 )
 def features(
     network: Annotated[
@@ -154,8 +159,10 @@ def features(
 
 
 @app.command(
-    epilog="Examples: skylight curves runs/kitti-cars/cars/scratch-f0-s0 runs/kitti-cars/cars/coco-f0-s0; "
-    "skylight curves runs/kitti-cars/cars/* --plot curves.png"
+    epilog=examples(
+        "skylight curves runs/kitti-cars/cars/scratch-f0-s0 runs/kitti-cars/cars/coco-f0-s0",
+        "skylight curves runs/kitti-cars/cars/* --plot curves.png",
+    )
 )
 def curves(
     trials: Annotated[list[Path], typer.Argument(metavar="TRIAL...", help="Folders of trials, finished or not.")],

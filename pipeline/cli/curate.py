@@ -8,13 +8,16 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.app import Json, Root, app
+from pipeline.cli.overview import examples
 from pipeline.errors import refuse
 
 
 @app.command(
-    epilog="Examples: skylight curate experiments/facades.yaml; "
-    "skylight curate datasets/facades.yaml --source facades --cross-check; "
-    "skylight curate datasets/facades.yaml --source facades --review"
+    epilog=examples(
+        "skylight curate experiments/facades.yaml",
+        "skylight curate datasets/facades.yaml --source facades --cross-check",
+        "skylight curate datasets/facades.yaml --source facades --review",
+    )
 )
 def curate(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Recipe or experiment file (.yaml).")],

@@ -7,12 +7,15 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.app import Json, Root, app, one_of, resize_mode, width_and_height
+from pipeline.cli.overview import examples
 
 
 @app.command(
-    epilog="Examples: skylight evaluate runs/facades/arch/scratch-f0-s0; "
-    "skylight evaluate my.cfg --weights my.weights --data data/facades-arch --split test; "
-    "skylight evaluate yolov3-tiny --weights yolov3-tiny --known-masks --data coco"
+    epilog=examples(
+        "skylight evaluate runs/facades/arch/scratch-f0-s0",
+        "skylight evaluate my.cfg --weights my.weights --data data/facades-arch --split test",
+        "skylight evaluate yolov3-tiny --weights yolov3-tiny --known-masks --data coco",
+    )
 )
 def evaluate(
     network: Annotated[

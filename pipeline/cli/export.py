@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from pipeline.cli.app import Json, Root, app, resize_mode, width_and_height
+from pipeline.cli.overview import examples
 from pipeline.errors import refuse
 
 if TYPE_CHECKING:
@@ -35,17 +36,20 @@ export_app = typer.Typer(
     cls=_WithDefault,
     no_args_is_help=True,
     rich_markup_mode=None,
-    epilog="Example: skylight export experiments/facades.yaml; all options: skylight export make --help",
-    help="Make a bundle (skylight export EXPERIMENT), after checking that nothing changed on the way to it.",
+    epilog=examples("skylight export experiments/facades.yaml", "skylight export make --help"),
+    help="Make a bundle, after checking that nothing changed on the way to it: skylight export EXPERIMENT, which is "
+    "skylight export make EXPERIMENT, whose help has all options. Look at ONNX files for a board.",
 )
 app.add_typer(export_app, name="export")
 
 
 @export_app.command(
     _DEFAULT,
-    epilog="Examples: skylight export experiments/facades.yaml --board jetson-tx2; "
-    "skylight export runs/facades/arch/windows-f13-s0 --board jetson-tx2 --extra-size 288; "
-    "skylight export yolo11n --weights best.pt --data data/facades-arch --size 416 --name arch",
+    epilog=examples(
+        "skylight export experiments/facades.yaml --board jetson-tx2",
+        "skylight export runs/facades/arch/windows-f13-s0 --board jetson-tx2 --extra-size 288",
+        "skylight export yolo11n --weights best.pt --data data/facades-arch --size 416 --name arch",
+    ),
 )
 def make(
     subject: Annotated[

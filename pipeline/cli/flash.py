@@ -5,11 +5,12 @@ import sys
 import typer
 
 from pipeline.cli.app import app
+from pipeline.cli.overview import examples
 
 
 @app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
-    epilog="Example: skylight flash --board jetson-tx2 --module P3310 --dry-run",
+    epilog=examples("skylight flash --board jetson-tx2 --module P3310 --dry-run"),
 )
 def flash(context: typer.Context) -> None:
     """Put an image on a module in recovery mode, clone its partition APP, restore it (python -m jetson flash)."""

@@ -8,6 +8,7 @@ import typer
 
 from pipeline.cli.app import Json, one_of
 from pipeline.cli.export import export_app
+from pipeline.cli.overview import examples
 from pipeline.errors import refuse
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 _BOARD = "A board of ours, or a file of your own."
 
 
-@export_app.command(epilog="Example: skylight export lint model.onnx --board jetson-tx2")
+@export_app.command(epilog=examples("skylight export lint model.onnx --board jetson-tx2"))
 def lint(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="ONNX file, of whatever exporter.")],
     board: Annotated[str, typer.Option("--board", metavar="NAME|FILE", help=_BOARD)],
@@ -45,8 +46,10 @@ def lint(
 
 
 @export_app.command(
-    epilog="Examples: skylight export profile model.onnx --board jetson-tx2; "
-    "skylight export profile bundles/arch-1 --board jetson-xavier-nx --precision int8"
+    epilog=examples(
+        "skylight export profile model.onnx --board jetson-tx2",
+        "skylight export profile bundles/arch-1 --board jetson-xavier-nx --precision int8",
+    )
 )
 def profile(
     source: Annotated[Path, typer.Argument(metavar="FILE|BUNDLE", help="ONNX file, or the folder of a bundle.")],

@@ -7,13 +7,14 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.app import Json, app
+from pipeline.cli.overview import examples
 
 __all__ = ["log_app"]
 
 log_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    epilog="Example: skylight log show flights/flight-000012",
+    epilog=examples("skylight log show flights/flight-000012"),
     help="Look at the logs of flights, and take out the frames worth labelling.",
 )
 app.add_typer(log_app, name="log")
@@ -23,8 +24,10 @@ _Flight = Annotated[int | None, typer.Option("--flight", min=1, help="Number of 
 
 
 @app.command(
-    epilog="Examples: skylight replay log --bundle bundles/arch-2; "
-    "skylight replay log/flight-000012 --bundle bundles/arch-2 --against bundles/arch-1 --out differences"
+    epilog=examples(
+        "skylight replay log --bundle bundles/arch-2",
+        "skylight replay log/flight-000012 --bundle bundles/arch-2 --against bundles/arch-1 --out differences",
+    )
 )
 def replay(
     log: _Log,
@@ -49,7 +52,7 @@ def replay(
     print(json.dumps(replay_json(frames)) if as_json else replay_text(frames))
 
 
-@log_app.command(epilog="Examples: skylight log show log; skylight log show log --flight 12 --json")
+@log_app.command(epilog=examples("skylight log show log", "skylight log show log --flight 12 --json"))
 def show(log: _Log, flight: _Flight = None, as_json: Json = False) -> None:
     """Print what a flight was: bundle, frames, ages, what was sent and kept, events, and what of the log is damaged."""
     from deploy.flightlog.reading import FlightRecords, find_flight
@@ -59,7 +62,7 @@ def show(log: _Log, flight: _Flight = None, as_json: Json = False) -> None:
     print(json.dumps(about) if as_json else flight_text(about))
 
 
-@log_app.command(epilog="Example: skylight log export log/flight-000012 to-label")
+@log_app.command(epilog=examples("skylight log export log/flight-000012 to-label"))
 def export(
     log: _Log,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="New folder: images/, labels/, data.yaml, picked.csv.")],

@@ -7,6 +7,7 @@ from typing import Annotated, cast
 import typer
 
 from pipeline.cli.app import ExperimentFile, Json, Root, app, one_of
+from pipeline.cli.overview import examples
 from pipeline.errors import refuse
 
 _Part = Annotated[
@@ -18,11 +19,13 @@ _Part = Annotated[
 
 
 @app.command(
-    epilog="Examples: skylight difference runs/facades/windows/scratch-f0-s0 runs/facades/arch/windows-f0-s0; "
-    "skylight difference yolov3-tiny.weights mine.weights --network yolov3-tiny --reinitialised 15,22; "
-    "skylight difference old.pth new.pth --network resnet18 --plot moved.png; "
-    "skylight difference runs/facades/windows/scratch-f0-s0 runs/facades/arch/windows-f0-s0 "
-    "--threshold 0.01 --rule prefix --write-freeze freeze.yaml"
+    epilog=examples(
+        "skylight difference runs/facades/windows/scratch-f0-s0 runs/facades/arch/windows-f0-s0",
+        "skylight difference yolov3-tiny.weights mine.weights --network yolov3-tiny --reinitialised 15,22",
+        "skylight difference old.pth new.pth --network resnet18 --plot moved.png",
+        "skylight difference runs/facades/windows/scratch-f0-s0 runs/facades/arch/windows-f0-s0 "
+        "--threshold 0.01 --rule prefix --write-freeze freeze.yaml",
+    )
 )
 def difference(
     before: Annotated[str, typer.Argument(metavar="BEFORE", help="Folder of a trial, or a weights file.")],
@@ -81,7 +84,7 @@ def difference(
 
 
 @app.command(
-    epilog="Examples: skylight score experiments/facades.yaml; skylight score experiments/facades.yaml --no-null"
+    epilog=examples("skylight score experiments/facades.yaml", "skylight score experiments/facades.yaml --no-null")
 )
 def score(
     experiment: ExperimentFile,

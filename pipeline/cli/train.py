@@ -8,13 +8,16 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.app import ExperimentFile, Json, Root, app, one_of, resize_mode, width_and_height
+from pipeline.cli.overview import examples
 from pipeline.errors import refuse
 
 
 @app.command(
-    epilog="Examples: skylight train experiments/facades.yaml; "
-    "skylight train experiments/facades.yaml --workers 4; "
-    "skylight train experiments/facades.yaml --root /nfs/team --address auto --gpus-per-trial 0.25"
+    epilog=examples(
+        "skylight train experiments/facades.yaml",
+        "skylight train experiments/facades.yaml --workers 4",
+        "skylight train experiments/facades.yaml --root /nfs/team --address auto --gpus-per-trial 0.25",
+    )
 )
 def train(
     experiment: ExperimentFile,
@@ -63,7 +66,7 @@ def train(
     print(tables_text(content, tables, workspace))
 
 
-@app.command(epilog="Examples: skylight weights; skylight weights yolov3-tiny.conv.15")
+@app.command(epilog=examples("skylight weights", "skylight weights yolov3-tiny.conv.15"))
 def weights(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="What to download.")] = None,
     root: Root = Path(),
@@ -86,8 +89,10 @@ def weights(
 
 
 @app.command(
-    epilog="Examples: skylight anchors data/facades-windows; "
-    "skylight anchors data/facades-windows --size 224 --cfg my.cfg --write my-anchors.cfg"
+    epilog=examples(
+        "skylight anchors data/facades-windows",
+        "skylight anchors data/facades-windows --size 224 --cfg my.cfg --write my-anchors.cfg",
+    )
 )
 def anchors(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Curated set, or a YOLO folder with data.yaml.")],
