@@ -27,7 +27,7 @@ print(sys.path)
 print(cv2.getBuildInformation())
 """
 
-_PACKAGES_CODE = """
+PACKAGES_CODE = """
 import os, sys
 names = [name for path in sys.path if os.path.isdir(path) for name in os.listdir(path)]
 print(" ".join(sorted({name.split("-")[0].lower() for name in names if name.endswith(("-info", ".egg"))})))
@@ -109,6 +109,16 @@ def check_network(machine: Machine) -> List[Check]:
     return checks + [_check_cuda(machine)]
 
 
+def check_opencv_packages(installed: str) -> Check:
+    """OpenCV is one package only. installed: what PACKAGES_CODE prints."""
+    packages = [name for name in installed.split() if name in _OPENCV_PACKAGES]
+    if len(packages) > 1:
+        remedy = "pip uninstall {}, then install the one that is wanted again".format(" ".join(packages))
+        value = "{} overwrite each other's files".format(" and ".join(packages))
+        return Check("OpenCV packages", PROBLEM, value, remedy)
+    return Check("OpenCV packages", OK, packages[0] if packages else "the system's own")
+
+
 def check_libraries(machine: Machine) -> List[Check]:
     """Signatures and the autopilot."""
     nacl = run_python(machine, "import nacl, nacl.signing; print(nacl.__version__)")
@@ -125,13 +135,7 @@ def check_libraries(machine: Machine) -> List[Check]:
 
 
 def _check_packages(machine: Machine) -> List[Check]:
-    outcome = run_python(machine, _PACKAGES_CODE)
-    packages = [name for name in outcome.output.split() if name in _OPENCV_PACKAGES]
-    if len(packages) > 1:
-        remedy = "pip uninstall {}, then install the one that is wanted again".format(" ".join(packages))
-        value = "{} overwrite each other's files".format(" and ".join(packages))
-        return [Check("OpenCV packages", PROBLEM, value, remedy)]
-    return [Check("OpenCV packages", OK, packages[0] if packages else "the system's own")]
+    return [check_opencv_packages(run_python(machine, PACKAGES_CODE).output)]
 
 
 def _check_cuda(machine: Machine) -> Check:

@@ -1,15 +1,17 @@
-"""What the doctor's checks have in common: what a check says, the machine it looks at, and how it looks.
+"""What a doctor's checks have in common: what a check says, how all are printed, the drone looked at, and how.
 
-The machine is a tree of files, tools on a path and a Python, each of which may be a stand-in. Knows no check.
+The drone is a tree of files, tools on a path and a Python, each of which may be a stand-in. The workstation's doctor
+shares what a check is and how children are run. Knows no check.
 """
 
+import json
 import os
 import shutil
 import signal
 import stat
 import subprocess
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, TypeVar
 
 from deploy.bundle import Bundle
 
@@ -19,6 +21,8 @@ LEVELS = (OK, WARNING, PROBLEM)
 _TOOL_SECONDS = 10
 _PYTHON_SECONDS = 60
 
+Looked = TypeVar("Looked")  # what checks look at: a drone's Machine, or a workstation
+
 
 class Check(NamedTuple):
     """name: of what was looked at. level: one of LEVELS. value: what was found. remedy: what to do, "" where ok."""
@@ -27,6 +31,40 @@ class Check(NamedTuple):
     level: str
     value: str
     remedy: str = ""
+
+
+def run_checks(checks: Sequence[Callable[[Looked], List[Check]]], machine: Looked) -> List[Check]:
+    """Run every check; one that breaks is a warning of its own, and the others go on."""
+    found = []
+    for check in checks:
+        try:
+            found += check(machine)
+        except Exception as error:  # a machine in a state that nobody thought of is what a doctor is called for
+            name = check.__name__.replace("check_", "")
+            value = "could not be looked at: {}: {}".format(type(error).__name__, " ".join(str(error).split())[:160])
+            found.append(Check(name, WARNING, value, "look at it by hand, and report this line"))
+    return found
+
+
+def checks_text(found: Sequence[Check]) -> str:
+    """A line for each check, and how many there are of each level."""
+    width = max(len(check.name) for check in found)
+    lines = []
+    for check in found:
+        remedy = " -> {}".format(check.remedy) if check.remedy else ""
+        lines.append("{:8} {:{}}  {}{}".format(check.level, check.name, width, check.value, remedy))
+    lines.append(", ".join("{} {}".format(sum(check.level == level for check in found), level) for level in LEVELS))
+    return "\n".join(lines)
+
+
+def checks_json(found: Sequence[Check]) -> str:
+    """A list of name, level, value, remedy."""
+    return json.dumps([dict(check._asdict()) for check in found])
+
+
+def checks_status(found: Sequence[Check]) -> int:
+    """Exit status: 1 where there is a problem, else 0."""
+    return 1 if any(check.level == PROBLEM for check in found) else 0
 
 
 class Machine(NamedTuple):
@@ -97,9 +135,30 @@ class Outcome(NamedTuple):
         return lines[-1][:160] if lines else "exit status {}".format(self.status)
 
 
+def run_program(command: Sequence[str], environment: Dict[str, str], seconds: int = _PYTHON_SECONDS) -> Outcome:
+    """Run a program with what it prints kept, for so long at most. Raises nothing."""
+    try:
+        done = subprocess.run(
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            timeout=seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return Outcome(None, "", "does not end within {} s".format(seconds))
+    except OSError as error:
+        return Outcome(None, "", error.strerror or str(error))
+    return Outcome(
+        done.returncode, done.stdout.decode("utf-8", errors="replace"), done.stderr.decode("utf-8", errors="replace")
+    )
+
+
 def run_python(machine: Machine, code: str) -> Outcome:
     """Run code in a Python of its own, where a crash stays."""
-    return _run([machine.python, "-c", code], machine.environment, _PYTHON_SECONDS)
+    return run_program([machine.python, "-c", code], machine.environment)
 
 
 def run_tool(machine: Machine, *command: str) -> Optional[str]:
@@ -107,7 +166,7 @@ def run_tool(machine: Machine, *command: str) -> Optional[str]:
     program = shutil.which(command[0], path=machine.environment.get("PATH", os.defpath))
     if program is None:
         return None
-    outcome = _run([program] + list(command[1:]), dict(machine.environment, LC_ALL="C"), _TOOL_SECONDS)
+    outcome = run_program([program] + list(command[1:]), dict(machine.environment, LC_ALL="C"), _TOOL_SECONDS)
     return outcome.output if outcome.status == 0 else None
 
 
@@ -153,23 +212,3 @@ def _user(machine: Machine) -> Tuple[int, Set[int]]:
 def _groups(machine: Machine) -> List[Tuple[str, int, List[str]]]:
     rows = [line.split(":") for line in (machine.read("/etc/group") or "").splitlines()]
     return [(row[0], int(row[2]), row[3].split(",")) for row in rows if len(row) > 3 and row[2].isdecimal()]
-
-
-def _run(command: Sequence[str], environment: Dict[str, str], seconds: int) -> Outcome:
-    try:
-        done = subprocess.run(
-            list(command),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment,
-            timeout=seconds,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return Outcome(None, "", "does not end within {} s".format(seconds))
-    except OSError as error:
-        return Outcome(None, "", error.strerror or str(error))
-    return Outcome(
-        done.returncode, done.stdout.decode("utf-8", errors="replace"), done.stderr.decode("utf-8", errors="replace")
-    )

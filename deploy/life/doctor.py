@@ -6,7 +6,6 @@ it finds. The checks themselves are in check_software.py, check_machine.py and c
 
 import argparse
 import getpass
-import json
 import os
 import platform
 import sys
@@ -19,7 +18,7 @@ from deploy.errors import UserError
 from deploy.life.check_flight import check_bundle, check_engine, check_keys, check_service, check_settings
 from deploy.life.check_machine import check_cameras, check_disk, check_memory, check_power, check_serial, check_time
 from deploy.life.check_software import check_libraries, check_network, check_numpy, check_opencv, check_python
-from deploy.life.checks import LEVELS, PROBLEM, WARNING, Check, Machine
+from deploy.life.checks import Check, Machine, checks_json, checks_status, checks_text, run_checks
 from deploy.life.store import CURRENT, STORE
 from deploy.settings import SETTINGS
 from deploy.signature import TRUSTED, trusted_keys
@@ -47,16 +46,8 @@ CHECKS: Tuple[Callable[[Machine], List[Check]], ...] = (
 
 
 def diagnose(machine: Machine) -> List[Check]:
-    """Run every check; one that breaks is a warning of its own, and the others go on."""
-    found = []
-    for check in CHECKS:
-        try:
-            found += check(machine)
-        except Exception as error:  # a machine in a state that nobody thought of is what a doctor is called for
-            name = check.__name__.replace("check_", "")
-            value = "could not be looked at: {}: {}".format(type(error).__name__, " ".join(str(error).split())[:160])
-            found.append(Check(name, WARNING, value, "look at it by hand, and report this line"))
-    return found
+    """Run every check."""
+    return run_checks(CHECKS, machine)
 
 
 def look_at(
@@ -106,16 +97,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Diagnose and print; 1 where there is a problem."""
     machine = look_at(arguments.root, arguments.settings, arguments.store, arguments.trusted, arguments.user)
     found = diagnose(machine)
-    if arguments.json:
-        print(json.dumps([dict(check._asdict()) for check in found]))
-    else:
-        width = max(len(check.name) for check in found)
-        for check in found:
-            remedy = " -> {}".format(check.remedy) if check.remedy else ""
-            print("{:8} {:{}}  {}{}".format(check.level, check.name, width, check.value, remedy))
-        counts = ["{} {}".format(sum(check.level == level for check in found), level) for level in LEVELS]
-        print(", ".join(counts))
-    return 1 if any(check.level == PROBLEM for check in found) else 0
+    print(checks_json(found) if arguments.json else checks_text(found))
+    return checks_status(found)
 
 
 def _below(root: Path, path: Path) -> Path:
