@@ -16,6 +16,7 @@ from pipeline.cli import (  # noqa: F401 - add their verbs
     classify,
     curate,
     detect,
+    doctor,
     evaluate,
     export,
     flash,
