@@ -6,8 +6,10 @@ import signal
 import sys
 import tempfile
 import time
+from typing import Any
 
 import typer
+import typer.core
 
 from pipeline.cli import (  # noqa: F401 - add their verbs
     advise,
@@ -66,10 +68,21 @@ def main() -> None:
 
 def _misunderstood(error: typer.TyperException) -> str:
     """One line about words that no command takes, and where that command says what it takes."""
-    context = getattr(error, "ctx", None)  # of the command that was being read
-    command = "skylight" if context is None else context.command_path
+    context = getattr(error, "ctx", None)  # of the command that was being read; an option without its value has none
+    command = _verb_of(sys.argv[1:]) if context is None else context.command_path
     message = (error.format_message() or error.message).rstrip(".").replace("\n", " ")
     return f"{message}; see {command} --help"
+
+
+def _verb_of(words: list[str]) -> str:
+    """The command that `words` begin with, as far as they name one."""
+    command: Any = typer.main.get_command(app)
+    path = "skylight"
+    for word in words:
+        if not isinstance(command, typer.core.TyperGroup) or word not in command.commands:
+            break
+        command, path = command.commands[word], f"{path} {word}"
+    return path
 
 
 def _let_first_speak() -> None:
