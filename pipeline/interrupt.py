@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Protocol
 
-__all__ = ["Interrupted", "StopQuestion", "StopRequest", "stop_on_signals"]
+__all__ = ["Interrupted", "StopQuestion", "StopRequest", "say_what_is_kept", "stop_on_signals"]
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error
@@ -48,3 +48,39 @@ def stop_on_signals() -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def say_what_is_kept(message: str) -> Iterator[None]:
+    """Ctrl-C or SIGTERM inside the block ends at once what it reaches, and raises Interrupted with that message.
+
+    A library in C that is reached may make another exception of it (protobuf, while it is imported, a TypeError).
+    Outside the main thread nothing is caught.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    request = _EndingRequest()
+    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except Interrupted:
+        raise
+    except BaseException as error:
+        if request.is_set or isinstance(error, KeyboardInterrupt):
+            raise Interrupted(message) from None
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _EndingRequest:
+    """Ends at once, and knows that it did."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        self.is_set = True
+        raise KeyboardInterrupt

@@ -174,7 +174,7 @@ def test_option_that_is_missing_ends_with_one_stop(skylight):
 @pytest.mark.parametrize(
     ("error", "status", "message"),
     [
-        ("KeyboardInterrupt", 130, "skylight: stopped at once; what was complete is kept"),
+        ("KeyboardInterrupt", 130, "skylight: stopped: no bundle was written; the same command begins again"),
         ("OSError(28, 'No space left on device')", 2, "skylight: no space left here or in "),
     ],
 )

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import signal
 import sys
 import tempfile
 import time
@@ -31,20 +30,22 @@ from pipeline.cli import (  # noqa: F401 - add their verbs
 )
 from pipeline.cli.app import app
 from pipeline.errors import UserError
-from pipeline.interrupt import Interrupted
+from pipeline.interrupt import Interrupted, say_what_is_kept
 
 __all__ = ["app", "main"]
+
+_KEPT = "what was complete is kept"
 
 
 def main() -> None:
     """Run the command line; what the user can put right is one line and exit status 2."""
     # Threads that wait by spinning slow two trainings on the same cores to a quarter; alone it makes no difference.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is half-written is cleared away, as by Ctrl-C
     try:
-        status = app(standalone_mode=False)
-        if status == 130:  # what typer makes of Ctrl-C, without a word
-            raise KeyboardInterrupt
+        with say_what_is_kept(_KEPT):  # also at SIGTERM: what is half-written is cleared away
+            status = app(standalone_mode=False)
+            if status == 130:  # what typer makes of Ctrl-C, without a word
+                raise KeyboardInterrupt
         sys.exit(status)
     except typer.TyperException as error:
         if "\n" in error.message:  # called without a command: the help
@@ -57,7 +58,7 @@ def main() -> None:
     except Interrupted as stopped:
         _fail(f"stopped: {stopped}", 130)
     except (KeyboardInterrupt, typer.Abort):
-        _fail("stopped at once; what was complete is kept", 130)
+        _fail(f"stopped: {_KEPT}", 130)
     except BrokenPipeError:
         sys.exit(1)
     except OSError as error:  # a full disk, a folder that may not be written

@@ -42,6 +42,7 @@ def curate(
     as_json: Json = False,
 ) -> None:
     """Make the curated set of a recipe, or every one of an experiment: data/SET, for Ultralytics and Darknet alike."""
+    from pipeline.interrupt import say_what_is_kept
     from pipeline.progress import Bars
     from pipeline.steps import add_flight, curation_text, explanations, recipes_of, run_curation
     from pipeline.workspace import Workspace
@@ -51,7 +52,10 @@ def curate(
     if explain is not None:
         print(explanations(recipes, explain, workspace))
         return
-    with Bars() as bars:
+    kept = (
+        f"what was measured and fetched is kept in {workspace.cache}, as are sets that are whole; run it again to go on"
+    )
+    with Bars() as bars, say_what_is_kept(kept):
         if flight is not None:
             if len(recipes) != 1:
                 raise refuse("--flight", f"{file} names {len(recipes)} recipes", "give the one recipe it is for")

@@ -97,11 +97,12 @@ def make(
     Runtime, OpenCV for Darknet's networks, TensorRT on a GPU. Nothing is written where one does not.
     """
     from pipeline.export.make import export_best, export_network
+    from pipeline.interrupt import say_what_is_kept
     from pipeline.progress import Bars
     from pipeline.workspace import Workspace
 
     workspace = Workspace(root)
-    with Bars() as bars:
+    with Bars() as bars, say_what_is_kept("no bundle was written; the same command begins again"):
         if subject.endswith((".yaml", ".yml")):
             _refuse_for_experiment(
                 {"--weights": weights, "--data": data, "--size": size, "--resize": resize, "--name": name}
