@@ -84,6 +84,9 @@ def _check_skylight(arguments: list[str]) -> None:
     if arguments[:1] == ["flash"]:
         return _check_jetson(arguments)
     command: Any = typer.main.get_command(cli.app)
+    if [word for word in arguments if word.endswith("-completion")]:  # acts while it is read
+        assert arguments[0] in {option for parameter in command.params for option in parameter.opts}, arguments
+        return None
     try:
         context = command.make_context("skylight", list(arguments))
         while isinstance(command, TyperGroup):
