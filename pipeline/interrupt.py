@@ -64,7 +64,7 @@ def say_what_is_kept(message: str) -> Iterator[None]:
     before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
-    except Interrupted:
+    except (Interrupted, SystemExit):  # it has said so itself
         raise
     except BaseException as error:
         if request.is_set or isinstance(error, KeyboardInterrupt):

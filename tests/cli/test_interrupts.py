@@ -104,6 +104,20 @@ def test_export_writes_no_bundle(longer: Path, skylight: Skylight) -> None:
     assert (longer / "bundles/square-1/bundle.json").exists()
 
 
+def test_detect_says_it_once(trained: Path, bundle: Path, tmp_path: Path) -> None:
+    source, out = trained / "squares/images/train", tmp_path / "out"
+    words = ["detect", "--bundle", bundle, "--source", source, "--pace", "real", "--out", out, "--quiet"]
+    process = subprocess.Popen([SKYLIGHT, *map(str, words)], stderr=subprocess.PIPE, text=True)
+    while not out.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.002)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    (line,) = errors.splitlines()
+    assert line.startswith("skylight-detect: stopped")
+
+
 def test_ctrl_c_while_libraries_load_is_one_line(tmp_path: Path) -> None:
     reader, writer = os.pipe()
     (tmp_path / "torch.py").write_text(f"import os, time\nos.write({writer}, b'.')\ntime.sleep(60)\n")
