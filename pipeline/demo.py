@@ -8,6 +8,7 @@ from pipeline.experiment import read_experiment
 from pipeline.export.make import export_best
 from pipeline.interrupt import Interrupted
 from pipeline.progress import Bars
+from pipeline.reporting import report_or_say
 from pipeline.steps import curate_sets, curation_text, tables_text, train_trials, write_tables
 from pipeline.synthetic.flyby import draw_flyby
 from pipeline.synthetic.fronts import draw_fronts
@@ -54,3 +55,6 @@ def run_demo(root: Path) -> None:
     print(f"plots:           {workspace.stage(experiment.name, 'target') / 'ap.png'}")
     print(f"weights:         {workspace.stage(experiment.name, 'target')}/*/best.weights")
     print(f"bundle:          {bundle.root}")
+    page = report_or_say(experiment, Path("experiments", file.name), workspace)
+    if page is not None:
+        print(f"report:          {page}")

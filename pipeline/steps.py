@@ -19,6 +19,7 @@ from pipeline.curated import read_curated_set
 from pipeline.darknet.known import fetch_known, known_weights
 from pipeline.errors import refuse
 from pipeline.experiment import Experiment, read_experiment
+from pipeline.files import write_json
 from pipeline.interrupt import stop_on_signals
 from pipeline.progress import Bars
 from pipeline.report.plots import plot_ap
@@ -292,13 +293,18 @@ def evaluate_with_bars(wish: Wish, workspace: Workspace, bars: Bars) -> Evaluate
 
 
 def advise_with_bars(experiment: Experiment, stage: str, share: float, workspace: Workspace, bars: Bars) -> Advice:
-    """Probe the arms of a stage, with a bar per probe; Ctrl-C saves and raises Interrupted."""
+    """Probe the arms of a stage, with a bar per probe, and write the stage's advice.json for the report.
+
+    Ctrl-C saves and raises Interrupted.
+    """
 
     def on_step(trial: PlannedTrial, step: Step) -> None:
         bars.show(f"probe {trial.name}", step.iteration, trial.stage.iterations, step_note(step))
 
     with stop_on_signals() as stop:
-        return advise(experiment, stage, share, read_calibration(), workspace, stop, on_step)
+        advice = advise(experiment, stage, share, read_calibration(), workspace, stop, on_step)
+    write_json(workspace.stage(experiment.name, stage) / "advice.json", advice.as_dict())
+    return advice
 
 
 def download_weights(name: str, folder: Path, bars: Bars) -> Path:

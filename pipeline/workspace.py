@@ -53,3 +53,8 @@ class Workspace:
     def bundles(self) -> Path:
         """What flies."""
         return self.root / "bundles"
+
+    @property
+    def report(self) -> Path:
+        """A page per experiment."""
+        return self.root / "report"

@@ -25,6 +25,7 @@ from pipeline.cli import (  # noqa: F401 - add their verbs
     lint,
     push,
     replay,
+    report,
     score,
     train,
 )

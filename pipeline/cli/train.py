@@ -38,10 +38,11 @@ def train(
     """Train every trial of an experiment; trials that are finished stay, one that was broken off goes on.
 
     One after the other in this process, several at once with --workers, on a Ray cluster with --address. Under torchrun
-    its processes train each trial together.
+    its processes train each trial together. Ends with the page that skylight report writes.
     """
     from pipeline.experiment import read_experiment
     from pipeline.progress import Bars
+    from pipeline.reporting import report_or_say
     from pipeline.steps import tables_text, train_trials, write_tables
     from pipeline.train.cluster import Places
     from pipeline.train.processes import joined_processes
@@ -60,10 +61,13 @@ def train(
     if not processes.is_first:
         return
     tables = write_tables(content, plan, workspace)
+    page = report_or_say(content, experiment, workspace)
     if as_json:
         print(json.dumps({stage: [asdict(arm) for arm in arms] for stage, arms in tables.items()}))
         return
     print(tables_text(content, tables, workspace))
+    if page is not None:
+        print(f"report: {page}")
 
 
 @app.command(epilog=examples("skylight weights", "skylight weights yolov3-tiny.conv.15"))

@@ -4,6 +4,7 @@ The estimate is the larger of operations by the board's peak and bytes by its me
 no engine reaches, for comparing layers and networks. What a board takes is measured on it.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from pipeline.export.flops import activation_bytes, flops, moves_nothing, weight
 from pipeline.export.graph import Graph, read_graph
 from pipeline.export.measure import Group, measure
 
-__all__ = ["Layer", "Profile", "profile"]
+__all__ = ["Estimate", "Layer", "Profile", "estimates", "profile"]
 
 _FLOAT_BYTES: dict[Precision, int] = {"fp32": 4, "fp16": 2, "int8": 1}
 # What a model may hold at once to be run here.
@@ -116,6 +117,34 @@ def profile(file: Path, board: Arithmetic | None, precision: Precision | None = 
         weights=weight_bytes(graph.constants, graph, size),
         largest_activation=max((activation_bytes([name], graph, size) for name in computed), default=0),
     )
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """milliseconds: what a board takes at least for one picture, by its roofline, in `precision`."""
+
+    board: str
+    precision: Precision
+    milliseconds: float
+
+
+def estimates(file: Path, boards: Sequence[Arithmetic]) -> list[Estimate]:
+    """Estimate a model for boards whose peak is known, each in its fastest precision without calibration.
+
+    It is run here once, only to see which nodes run as one: the same file gives the same estimates.
+
+    Raises:
+        UserError: see `profile`.
+    """
+    graph = read_graph(file)
+    _require_runnable(graph)
+    groups = measure(graph, 1).groups
+    found = []
+    for board in boards:
+        precision = board.fastest_precision
+        layers = [_layer(group, graph, board, precision).estimate for group in groups]
+        found.append(Estimate(board.name, precision, sum(one for one in layers if one is not None)))
+    return found
 
 
 def _require_runnable(graph: Graph) -> None:

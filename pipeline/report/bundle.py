@@ -11,13 +11,13 @@ from deploy.golden import TOLERANCES, GoldenReport, read_golden
 from pipeline.export.bundle_changes import Change, as_exported
 from pipeline.report.parity import parity_text
 
-__all__ = ["bundle_text", "changes_text", "checked_text", "export_text"]
+__all__ = ["bundle_text", "chain_lines", "changes_text", "checked_text", "export_text"]
 
 
 def bundle_text(bundle: Bundle) -> str:
     """What the bundle is, then the chain from its weights back to where they began."""
     with as_exported(bundle.root):
-        return "\n".join(_plain(line) for line in (*_about(bundle), *_chain(bundle.provenance)))
+        return "\n".join(_plain(line) for line in (*_about(bundle), *chain_lines(bundle.provenance)))
 
 
 def export_text(bundle: Bundle) -> str:
@@ -84,7 +84,8 @@ def _about(bundle: Bundle) -> Iterator[str]:
         yield from (f"  {line}" for line in parity_text(bundle.parity).splitlines())
 
 
-def _chain(origin: dict[str, Any]) -> Iterator[str]:
+def chain_lines(origin: dict[str, Any]) -> Iterator[str]:
+    """The weights of a bundle and every training before them, from the newest back to chance or published weights."""
     yield f"weights {origin.get('weights_sha256', 'of unknown origin')}"
     for step in origin.get("chain", ()):
         yield from _step(step)

@@ -5,11 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pipeline.report.columns import ruled
-from pipeline.train.freeze import freeze_label
 from pipeline.train.stages import PlannedTrial
-from pipeline.train.trial import Evaluation
+from pipeline.train.trial import Evaluation, TrialResult, TrialSettings
 
-__all__ = ["Arm", "arms_of_stage", "by_arm", "curves_text", "reached", "table_text"]
+__all__ = ["Arm", "arms_of_stage", "arms_of_trials", "by_arm", "curves_text", "goal", "reached", "spread", "table_text"]
 
 # The share of the stage's best AP that counts as having got there.
 SHARE = 0.9
@@ -41,16 +40,21 @@ def arms_of_stage(plan: Sequence[PlannedTrial], stage: str) -> list[Arm]:
     found = []
     for trial in plan:
         if trial.stage.name == stage:
-            _, result = trial.folder.read()
+            settings, result = trial.folder.read()
             evaluations = trial.folder.evaluations()
             if result is not None and evaluations:
-                found.append((trial, result, evaluations))
+                found.append((settings, result, evaluations))
+    return arms_of_trials(found)
+
+
+def arms_of_trials(found: Sequence[tuple[TrialSettings, TrialResult, tuple[Evaluation, ...]]]) -> list[Arm]:
+    """The finished trials of one stage, in their order; each has at least one evaluation."""
     best_of_all = max((e.ap50 for _, _, evaluations in found for e in evaluations), default=0.0)
     return [
         Arm(
-            trial.start.name,
-            freeze_label(trial.freeze),
-            trial.seed,
+            settings.start,
+            settings.freeze,
+            settings.seed,
             evaluations,
             max(evaluations, key=lambda e: e.ap50),
             reached(evaluations, SHARE * best_of_all),
@@ -58,7 +62,7 @@ def arms_of_stage(plan: Sequence[PlannedTrial], stage: str) -> list[Arm]:
             result.diagnosis,
             any(index not in result.trained_layers for index in result.frozen_layers),
         )
-        for trial, result, evaluations in found
+        for settings, result, evaluations in found
     ]
 
 
@@ -123,25 +127,24 @@ def _row(key: tuple[str, str], group: Sequence[Arm], points: Sequence[int]) -> l
         start,
         freeze + ("*" if any(arm.is_forced for arm in group) else ""),
         ",".join(str(arm.seed) for arm in group),
-        *[
-            _spread([100 * e.ap50 for arm in group for e in arm.evaluations if e.iteration == point])
-            for point in points
-        ],
-        _spread([100 * arm.best.ap50 for arm in group]),
-        _goal([goal.iteration for goal in goals], len(group), "{:.0f}".format),
-        _goal([goal.seconds for goal in goals], len(group), "{:.1f}".format),
+        *[spread([100 * e.ap50 for arm in group for e in arm.evaluations if e.iteration == point]) for point in points],
+        spread([100 * arm.best.ap50 for arm in group]),
+        goal([one.iteration for one in goals], len(group), "{:.0f}".format),
+        goal([one.seconds for one in goals], len(group), "{:.1f}".format),
         f"{statistics.mean(arm.images_per_second for arm in group):.0f}",
     ]
 
 
-def _spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float]) -> str:
+    """The mean and, of several values, ± their standard deviation; nothing of none."""
     if not values:
         return ""
     mean = f"{statistics.mean(values):.1f}"
     return mean if len(values) == 1 else f"{mean} ±{statistics.stdev(values):.1f}"
 
 
-def _goal(values: Sequence[float], count: int, text: Callable[[float], str]) -> str:
+def goal(values: Sequence[float], count: int, text: Callable[[float], str]) -> str:
+    """What it took those that got there on average; n/m where not all of `count` did, - where none did."""
     if not values:
         return "-"
     share = "" if len(values) == count else f"{len(values)}/{count}: "

@@ -20,7 +20,7 @@ from pipeline.train.starts import file_layers, known_layers, weights_file
 from pipeline.train.trial import TrialFolder, TrialSettings
 from pipeline.workspace import Workspace
 
-__all__ = ["PlannedTrial", "data_hash", "plan_trials", "require_current", "trial_settings"]
+__all__ = ["PlannedTrial", "data_hash", "plan_trials", "require_current", "set_folder", "trial_settings"]
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ def _processor_has_bfloat16() -> bool:
     return any(f" {flag}" in about for flag in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
-def _set_folder(source: DataSource, workspace: Workspace) -> Path:
+def set_folder(source: DataSource, workspace: Workspace) -> Path:
     """Where the curated set of `source` lies, or will."""
     if source.path is not None:
         return source.path
@@ -208,7 +208,7 @@ def _set_folder(source: DataSource, workspace: Workspace) -> Path:
 
 
 def _read_set(key: str, source: DataSource, workspace: Workspace) -> CuratedSet:
-    folder = _set_folder(source, workspace)
+    folder = set_folder(source, workspace)
     if not folder.exists():
         remedy = "correct its path" if source.path else "run skylight curate with this experiment first"
         raise refuse(folder, f"the set of data {key} is not there", remedy)
