@@ -39,7 +39,7 @@ _CURVE_POINTS = 101
 
 
 def detections_section(evidence: Evidence, kept: Path, progress: Progress | None = None) -> Section:
-    """Precision over recall and pictures of the best trial of the chosen start and freeze. kept: file of what it found."""
+    """Precision over recall, and pictures, of the best trial of the chosen arm. kept: the file of what it found."""
     trial = evidence.target.best_trial(evidence.target.best)
     data = evidence.experiment.data[evidence.target.stage.data].path
     try:

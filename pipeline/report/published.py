@@ -8,7 +8,11 @@ from pipeline.report.blocks import Block, Fold, Table, Text
 
 __all__ = ["published_tables"]
 
-_ITERATIONS = {"ImageNet": (1000, 1500, 1800, 2000), "COCO": (1000, 1500, 1800, 2000), "windows": (100, 200, 300, 400)}
+_ITERATIONS = {
+    "ImageNet": (1000, 1500, 1800, 2000),
+    "COCO": (1000, 1500, 1800, 2000),
+    "windows": (100, 200, 300, 400),
+}
 _MAP: dict[str, dict[int, tuple[float, ...]]] = {
     "ImageNet": {0: (35, 67, 92, 91), 13: (0.4, 5, 3, 2.98), 20: (0.7, 0.7, 0.7, 0.8)},
     "COCO": {0: (89, 96, 96.4, 98), 13: (60, 77, 80, 79), 20: (4, 23, 23, 27)},
@@ -16,8 +20,8 @@ _MAP: dict[str, dict[int, tuple[float, ...]]] = {
 }
 _CONDITIONS = (
     "Theirs: one window, one training for each row (no seeds, so no spread), a K80, and a learning rate that rises "
-    "over the first 1000 iterations in some rows only, so that equal iterations are not equal training. Training and test "
-    "pictures may show the same scene. Freezing 20 layers from ImageNet or COCO freezes layers that were never trained."
+    "over the first 1000 iterations in some rows only: equal iterations are not equal training. Training and test "
+    "pictures may show the same scene. Freezing 20 layers from ImageNet or COCO freezes layers never trained."
 )
 
 

@@ -1,13 +1,9 @@
 """The drone's page in a real browser: it draws, its age rises when the drone falls silent, it fits a phone."""
 
-import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 from watched import SETTINGS, observe, served, told
@@ -15,67 +11,7 @@ from watched import SETTINGS, observe, served, told
 from deploy.events import Events
 from deploy.web.server import Web
 
-CHROMIUM = Path("/usr/bin/chromium")
-PATIENCE = 60_000  # ms
 TOKEN = "a-token-long-enough"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if not CHROMIUM.exists():
-        reason = f"no {CHROMIUM}: install the system's package chromium to test in a browser"
-        if os.environ.get("SKYLIGHT_REQUIRE_BROWSER") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-class Tab:
-    """A page, everything it asked for, and everything it complained of."""
-
-    def __init__(self, browser: Any, **options: Any) -> None:
-        self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
-        self.page = self.context.new_page()
-        self.page.set_default_timeout(PATIENCE)
-        self.asked: list[str] = []
-        self.complaints: list[str] = []
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.on("console", lambda line: self.complaints.append(line.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-
-    def until(self, expression: str) -> None:
-        """Wait until it holds; wait_for_function would need eval, which the page forbids."""
-        end = time.monotonic() + PATIENCE / 1000
-        while not self.page.evaluate(expression):
-            assert time.monotonic() < end, expression
-            self.page.wait_for_timeout(50)
-
-    def text(self, selector: str) -> str:
-        return str(self.page.locator(selector).inner_text())
-
-    def pixels(self) -> np.ndarray:
-        """The picture as the browser shows it: (H, W, 3) int64 BGR."""
-        image = cv2.imdecode(np.frombuffer(self.page.locator("#picture").screenshot(), np.uint8), cv2.IMREAD_COLOR)
-        assert image is not None
-        return image.astype(np.int64)
-
-
-@pytest.fixture
-def open_tab(browser: Any) -> Iterator[Callable[..., Tab]]:
-    tabs: list[Tab] = []
-
-    def make(**options: Any) -> Tab:
-        tabs.append(Tab(browser, **options))
-        return tabs[-1]
-
-    yield make
-    for tab in tabs:
-        tab.context.close()
 
 
 class Flight:
