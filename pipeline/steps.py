@@ -293,7 +293,7 @@ def evaluate_with_bars(wish: Wish, workspace: Workspace, bars: Bars) -> Evaluate
 
 
 def advise_with_bars(experiment: Experiment, stage: str, share: float, workspace: Workspace, bars: Bars) -> Advice:
-    """Probe the arms of a stage, with a bar per probe, and write the stage's advice.json for the report.
+    """Probe the arms of a stage, with a bar per probe, and write STAGE.json beside the probes for the report.
 
     Ctrl-C saves and raises Interrupted.
     """
@@ -303,7 +303,7 @@ def advise_with_bars(experiment: Experiment, stage: str, share: float, workspace
 
     with stop_on_signals() as stop:
         advice = advise(experiment, stage, share, read_calibration(), workspace, stop, on_step)
-    write_json(workspace.stage(experiment.name, stage) / "advice.json", advice.as_dict())
+    write_json(workspace.stage(f"{experiment.name}-advice", f"{stage}.json"), advice.as_dict())
     return advice
 
 

@@ -1,12 +1,15 @@
 """Fixtures that every folder of tests shares: where the real data is, and how bad input must be refused."""
 
+import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
+from browsing import CHROMIUM, Tab
 from drawn import Skylight, write_experiment
 from drawn_objects import NETWORK, OPTIONS, draw_objects, pretrained_from
 
@@ -93,3 +96,31 @@ def studied(tmp_path_factory: pytest.TempPathFactory, objects: Path, skylight: S
     assert done.returncode == 0, done.stderr
     (root / "printed.txt").write_text(done.stdout)
     return root
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if not CHROMIUM.exists():
+        reason = f"no {CHROMIUM}: install the system's package chromium to test in a browser"
+        if os.environ.get("SKYLIGHT_REQUIRE_BROWSER") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_tab(browser: Any) -> Iterator[Callable[..., Tab]]:
+    tabs: list[Tab] = []
+
+    def make(**options: Any) -> Tab:
+        tabs.append(Tab(browser, **options))
+        return tabs[-1]
+
+    yield make
+    for tab in tabs:
+        tab.context.close()

@@ -82,7 +82,7 @@ def _seeds(arms: Sequence[Arm]) -> str:
     if len(arms) == 1:
         return "on val, one seed: nobody knows the spread"
     values = [100 * arm.best.ap50 for arm in arms]
-    return f"on val, mean ± standard deviation of {len(arms)} seeds, {min(values):.1f} to {max(values):.1f} %"
+    return f"on val, mean ± standard deviation of {len(arms)} seeds, {min(values):.1f} to {max(values):.1f}\u00a0%"
 
 
 def _goal_of(stage: FoundStage) -> float:

@@ -119,7 +119,8 @@ def read_evidence(experiment: Experiment, file: Path, workspace: Workspace) -> E
         folder = workspace.root / "runs" / experiment.name
         raise refuse(folder, "holds no finished trial", f"run skylight train {file} first")
     scores = workspace.stage(experiment.name, "scores.json")
-    advice = {stage.name: workspace.stage(experiment.name, stage.name) / "advice.json" for stage in experiment.stages}
+    beside = f"{experiment.name}-advice"  # where the probes lie
+    advice = {stage.name: workspace.stage(beside, f"{stage.name}.json") for stage in experiment.stages}
     bundles, unreadable = _read_bundles(experiment.name, workspace.bundles)
     return Evidence(
         experiment=experiment,

@@ -57,8 +57,8 @@ def parity_section(evidence: Evidence) -> Section:
     chosen = evidence.target.best_trial(evidence.target.best)
     for bundle in evidence.bundles:
         blocks += _parity(bundle)
-        first: Mapping[str, Any] = next(iter(bundle.provenance.get("chain", ())), {})
-        if first.get("weights_sha256") != chosen.result.best_weights_sha256:
+        if not _holds_chosen(bundle, evidence):
+            first: Mapping[str, Any] = next(iter(bundle.provenance.get("chain", ())), {})
             held = f"{first.get('stage')}/{first.get('trial')}"
             ours = f"{chosen.settings.stage}/{chosen.settings.trial}"
             blocks.append(Text(f"{bundle.name} {bundle.version} holds {held}, not {ours}, which is the best here."))
@@ -69,14 +69,14 @@ def parity_section(evidence: Evidence) -> Section:
 
 
 def speed_section(evidence: Evidence) -> Section:
-    """Estimates for every board whose peak is known, of the newest bundle."""
+    """Estimates for every board whose peak is known, of the chosen trial's bundle, or else of the last by name."""
     title = "Speed per board (estimated)"
     if not evidence.bundles:
         told = f"{evidence.command('export')} makes a bundle, whose model is then estimated for every board."
         return Section("speed", title, missing=(told,))
     from pipeline.export.profile import estimates
 
-    bundle = evidence.bundles[-1]
+    bundle = next((one for one in evidence.bundles if _holds_chosen(one, evidence)), evidence.bundles[-1])
     boards = [read_board(name) for name in board_names()]
     known: list[Arithmetic] = [board for board in boards if board.peak is not None]
     try:
@@ -171,6 +171,12 @@ def _parity(bundle: Bundle) -> list[Block]:
         blocks.append(Table(caption, head, tuple(rows), left=2))
         blocks += [Text(f"Not compared: {reason}.") for reason in one["left_out"]]
     return blocks
+
+
+def _holds_chosen(bundle: Bundle, evidence: Evidence) -> bool:
+    """Whether its weights are those of the best trial of the answer."""
+    chosen = evidence.target.best_trial(evidence.target.best)
+    return bool(bundle.provenance.get("weights_sha256") == chosen.result.best_weights_sha256)
 
 
 def _budget(budgets: Mapping[str, float | None], board: str) -> str:

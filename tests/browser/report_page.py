@@ -1,6 +1,6 @@
 """Takes a picture of a report for the documentation: its first screens, as a browser shows them.
 
-    PYTHONPATH=. python tests/browser/report_page.py report/facades/index.html docs/pictures/report.png
+PYTHONPATH=. python tests/browser/report_page.py report/facades/index.html docs/pictures/report.png
 """
 
 import argparse

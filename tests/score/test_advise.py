@@ -56,6 +56,8 @@ def _advice(skylight: Skylight, root: Path, *options: object) -> dict[str, Any]:
     done = skylight("advise", root / "experiment.yaml", "--root", root, "--json", *options)
     assert done.returncode == 0, done.stderr
     content: dict[str, Any] = json.loads(done.stdout)
+    kept = root / "runs" / "small-advice" / f"{content['stage']}.json"
+    assert json.loads(kept.read_text()) == content  # for the report
     return content
 
 

@@ -1,32 +1,14 @@
 """A real browser for the pages that people look at, and what such a page asks for and complains of."""
 
-import os
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import pytest
 
 CHROMIUM = Path("/usr/bin/chromium")
 PATIENCE = 60_000  # ms
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if not CHROMIUM.exists():
-        reason = f"no {CHROMIUM}: install the system's package chromium to test in a browser"
-        if os.environ.get("SKYLIGHT_REQUIRE_BROWSER") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 class Tab:
@@ -57,16 +39,3 @@ class Tab:
         image = cv2.imdecode(np.frombuffer(self.page.locator("#picture").screenshot(), np.uint8), cv2.IMREAD_COLOR)
         assert image is not None
         return image.astype(np.int64)
-
-
-@pytest.fixture
-def open_tab(browser: Any) -> Iterator[Callable[..., Tab]]:
-    tabs: list[Tab] = []
-
-    def make(**options: Any) -> Tab:
-        tabs.append(Tab(browser, **options))
-        return tabs[-1]
-
-    yield make
-    for tab in tabs:
-        tab.context.close()
