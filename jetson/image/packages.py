@@ -24,6 +24,7 @@ def install_packages(root: Path, debs: tuple[Path, ...], runner: Runner) -> None
     """
     if not debs:
         return
+    root = root.resolve()  # commands run in it
     folder = root / _PLACE
     folder.mkdir(parents=True, exist_ok=True)
     policy = root / _POLICY

@@ -1,4 +1,8 @@
-"""Files in the root file system of an image, with mode and owner, whatever the umask is. Follows no link out of it."""
+"""Files in the root file system of an image, with mode and owner, whatever the umask is.
+
+A file that is a link is replaced. A folder that is a link to an absolute path is refused: here it would be one of this
+machine.
+"""
 
 import os
 import shutil
@@ -26,7 +30,13 @@ def link(path: Path, target: str) -> None:
 
 
 def make_folder(path: Path, mode: int | None = None, uid: int = 0, gid: int = 0) -> None:
-    """Make a folder; mode and owner are set where a mode is given, or where it is new."""
+    """Make a folder; mode and owner are set where a mode is given, or where it is new.
+
+    Raises:
+        UserError: it is a link to an absolute path.
+    """
+    if path.is_symlink() and path.readlink().is_absolute():
+        raise refuse(path, f"is a link to {path.readlink()}, which is of this machine here", "take another root")
     is_new = not path.is_dir()
     if is_new:
         make_folder(path.parent)

@@ -1,5 +1,6 @@
 """An image of a real arm64 Debian, made by `make image`: an ext4 file, checked, booted, watched until it flies."""
 
+import contextlib
 import os
 import subprocess
 from pathlib import Path
@@ -73,9 +74,17 @@ def _make_image(folder: Path, board: Path, bundle: Path, system: str) -> Path:
     l4t, _ = make_tarballs(folder / "files")
     words = ["--board", board, "--bundle", bundle, "--any-board", "--l4t", l4t, "--rootfs", arm64.root_archive()]
     words += ["--wheels", arm64.wheels(arm64.board(folder)), "--system", folder / "drone.yaml", "--accept-licence"]
-    words += ["--packages", _proof_package(folder), "--settings", folder / "detect.ini", "--out", folder / "image"]
+    words += [
+        "--packages",
+        _proof_package(folder),
+        "--settings",
+        folder / "detect.ini",
+        "--out",
+        "image",
+    ]  # relative, as by default
     disk = folder / "root.ext4"
-    assert main(["image", *map(str, [*words, "--ext4", disk])]) == 0
+    with contextlib.chdir(folder):
+        assert main(["image", *map(str, [*words, "--ext4", disk])]) == 0
     return disk
 
 

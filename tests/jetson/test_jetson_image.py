@@ -211,6 +211,24 @@ def test_the_same_command_makes_one_for_a_newer_board(bench, tmp_path):
     assert "# python: 3.10" in (bench.root() / "usr/share/skylight/wheels.txt").read_text()
 
 
+def test_nothing_is_written_through_a_link_to_this_machine(bench, capsys, tmp_path):
+    bench.fault("step:1")
+    _refused(bench, capsys)
+    bench.fault(None)
+    (tmp_path / "mine").mkdir()
+    (bench.root() / "home").mkdir(exist_ok=True)
+    (bench.root() / "home/pilot").symlink_to(tmp_path / "mine")
+    assert "is a link to" in _refused(bench, capsys)
+    assert not list((tmp_path / "mine").iterdir())
+
+
+def test_paths_may_be_relative(bench, monkeypatch):
+    monkeypatch.chdir(bench.folder)
+    assert bench.run("--out", "here", "--bundle", "bundles/blank-1", "--ext4", "here.ext4") == 0
+    assert bench.record("here")["board"] == "jetson-tx2"
+    assert (bench.folder / "here.ext4").stat().st_size > 2**20
+
+
 def test_packages_need_programs_that_run_here(bench, capsys, tmp_path):
     (tmp_path / "debs").mkdir()
     assert "holds no .deb file" in _refused(bench, capsys, "--packages", tmp_path / "debs")
