@@ -127,7 +127,7 @@ def _check_argparse(parse: Any, words: list[str]) -> None:
 def _check_make(arguments: list[str]) -> None:
     text = (ROOT / "Makefile").read_text()
     targets = set(re.findall(r"^([a-z-]+):(?!=)", text, re.MULTILINE))
-    variables = set(re.findall(r"^([A-Z]+) \?=", text, re.MULTILINE)) | set(re.findall(r"\$\(([A-Z_]+)\)", text))
+    variables = set(re.findall(r"^([A-Z0-9_]+) \?=", text, re.MULTILINE)) | set(re.findall(r"\$\(([A-Z0-9_]+)\)", text))
     for word in arguments:
         known = word.split("=")[0] in variables if "=" in word else word in targets
         if not known:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import List, Optional
 
 from deploy.bundle import read_bundle
-from deploy.drone_settings import SECTIONS
 from deploy.errors import UserError, refuse
 from deploy.events import Events
 from deploy.settings import read_settings
@@ -71,7 +70,9 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument("--time-limit", type=int, default=TIME_LIMIT)
     parser.add_argument("--settings", type=Path)
     arguments = parser.parse_args(argv)
-    from deploy.backends import open_networks  # numpy and OpenCV, which who only copies bundles may not have
+    # numpy and OpenCV, which who only copies bundles may not have
+    from deploy.backends import open_networks
+    from deploy.drone_settings import SECTIONS
 
     signal.alarm(arguments.time_limit)  # ends it inside of a library's call too, and where the parent was killed
     try:

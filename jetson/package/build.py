@@ -7,7 +7,7 @@ from typing import TextIO
 
 from deploy.files import new_file
 from jetson.board import Board
-from jetson.package.contents import CONFIGURATION, NAME, Entry, package_files, version
+from jetson.package.contents import CONFFILES, NAME, Entry, package_files, version
 from jetson.runner import Command, Runner
 
 __all__ = ["EPOCH", "build_package", "package_name"]
@@ -69,13 +69,14 @@ def _write_control(folder: Path, board: Board, files: dict[str, Entry]) -> None:
         f"Installed-Size: {size}",
         "Depends: python3 (>= 3.6), passwd",
         # Not Depends: an image is made where JetPack's packages are not at hand, and the command says what it misses.
-        *([f"Recommends: {', '.join(recommended)}"] if recommended else []),
+        # sudo and rsync: for bundles that come over SSH.
+        f"Recommends: {', '.join((*recommended, 'sudo', 'rsync'))}",
         f"Description: Skylight detector for {board.title}",
         " Runs a bundle of skylight export in front of a camera and tells the autopilot what it sees: command,",
         " service, user, udev rules and settings.",
     ]
     (folder / "control").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (folder / "conffiles").write_text(f"/{CONFIGURATION}\n", encoding="utf-8")
+    (folder / "conffiles").write_text("".join(f"/{path}\n" for path in CONFFILES), encoding="utf-8")
     for name in _SCRIPTS:
         (folder / name).write_bytes((_HERE / "debian" / name).read_bytes())
         (folder / name).chmod(0o755)

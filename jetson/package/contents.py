@@ -9,10 +9,11 @@ from deploy.cli import COMMANDS
 from jetson.board import Board
 from jetson.package.lists import wheel_list
 
-__all__ = ["CONFIGURATION", "NAME", "Entry", "package_files", "version"]
+__all__ = ["CONFFILES", "CONFIGURATION", "NAME", "Entry", "package_files", "version"]
 
 NAME = "skylight-detect"
 CONFIGURATION = "etc/skylight/detect.ini"
+CONFFILES = (CONFIGURATION, "etc/sudoers.d/skylight")
 
 _HERE = Path(__file__).parent
 _DEPLOY = Path(deploy.__file__).parent
@@ -40,6 +41,7 @@ def package_files(board: Board) -> dict[str, Entry]:
     files["usr/share/doc/skylight-detect/copyright"] = (_HERE / "debian/copyright").read_bytes()
     files["usr/share/man/man1/skylight-detect.1.gz"] = gzip.compress(_manual().encode(), mtime=0)
     entries = {path: Entry(content, 0o644) for path, content in files.items()}
+    entries["etc/sudoers.d/skylight"] = Entry((_HERE / "sudoers.d/skylight").read_bytes(), 0o440)
     entries["usr/bin/skylight-detect"] = Entry((_HERE / "debian/skylight-detect").read_bytes(), 0o755)
     return dict(sorted(entries.items()))
 

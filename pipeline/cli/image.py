@@ -5,11 +5,12 @@ import sys
 import typer
 
 from pipeline.cli.app import app
+from pipeline.cli.overview import examples
 
 _THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 
-@app.command(context_settings=_THROUGH, epilog="Example: skylight package --board jetson-tx2")
+@app.command(context_settings=_THROUGH, epilog=examples("skylight package --board jetson-tx2"))
 def package(context: typer.Context) -> None:
     """Write the Debian package of what flies, for a board (python -m jetson package)."""
     from jetson.__main__ import main as jetson_main
@@ -19,7 +20,9 @@ def package(context: typer.Context) -> None:
 
 @app.command(
     context_settings=_THROUGH,
-    epilog="Example: skylight image --board jetson-tx2 --bundle bundles/arch-1 --l4t FILE --rootfs FILE --ssh-key FILE",
+    epilog=examples(
+        "skylight image --board jetson-tx2 --bundle bundles/arch-1 --l4t FILE --rootfs FILE --ssh-key FILE"
+    ),
 )
 def image(context: typer.Context) -> None:
     """Make an image for a Jetson of NVIDIA's packages, what flies and a bundle (python -m jetson image)."""

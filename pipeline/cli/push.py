@@ -5,11 +5,12 @@ import sys
 import typer
 
 from pipeline.cli.app import app
+from pipeline.cli.overview import examples
 
 
 @app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
-    epilog="Example: skylight push drone.local bundles/arch-2",
+    epilog=examples("skylight push drone.local bundles/arch-2"),
 )
 def push(context: typer.Context) -> None:
     """Put a bundle on drones over SSH, watch it fly, roll back on failure (python -m jetson push)."""

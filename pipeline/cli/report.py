@@ -7,10 +7,11 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.app import ExperimentFile, Json, Root, app
+from pipeline.cli.overview import examples
 
 
 @app.command(
-    epilog="Examples: skylight report experiments/facades.yaml; skylight report experiments/facades.yaml --out shown"
+    epilog=examples("skylight report experiments/facades.yaml", "skylight report experiments/facades.yaml --out shown")
 )
 def report(
     experiment: ExperimentFile,

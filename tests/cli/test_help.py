@@ -21,7 +21,13 @@ def _words(value: Any) -> str:
 VERBS = [(path, command) for path, command in COMMANDS if not isinstance(command, TyperGroup)]
 
 # The program behind them says it: skylight-detect and python -m jetson. The demo prints tables of its own.
-PASSED_ON = {("skylight", "detect"), ("skylight", "flash")}
+PASSED_ON = {
+    ("skylight", "detect"),
+    ("skylight", "flash"),
+    ("skylight", "package"),
+    ("skylight", "image"),
+    ("skylight", "push"),
+}
 WITHOUT_JSON = PASSED_ON | {("skylight", "demo")}
 
 

@@ -96,7 +96,7 @@ def test_a_password_hash_is_in_shadow_and_nowhere_else(bench):
         path for path in (bench.folder / "image").rglob("*") if path.is_file() and HASH.encode() in path.read_bytes()
     ]
     assert holds == [root / "etc/shadow"]
-    assert not (root / "etc/sudoers.d").exists()
+    assert [path.name for path in (root / "etc/sudoers.d").iterdir()] == ["skylight"]  # what push may do, not anna
     assert "127.0.1.1 drone-7" in (root / "etc/hosts").read_text()
 
 

@@ -82,6 +82,16 @@ def test_unit_wrapper_and_docs_name_one_program():
     assert found[2] in files
 
 
+def test_what_push_needs_comes_with_it(package, root):
+    _install(package, root)
+    (group,) = _lines(root / "etc/group", "skylight-push")
+    folder = (root / "var/lib/skylight/incoming").stat()
+    assert (folder.st_mode & 0o7777, folder.st_uid, str(folder.st_gid)) == (0o2775, 0, group.split(":")[2])
+    rules = root / "etc/sudoers.d/skylight"
+    assert rules.stat().st_mode & 0o7777 == 0o440
+    assert "/usr/bin/skylight-detect install --json /var/lib/skylight/incoming/bundle" in rules.read_text()
+
+
 def test_the_settings_survive_an_update(package, root):
     _install(package, root)
     ini = root / "etc/skylight/detect.ini"
