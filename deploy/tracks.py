@@ -16,7 +16,7 @@ from deploy.frame import Detections, Track
 from deploy.nms import iou
 
 _ROUNDING = 1e-9  # seconds
-_LIMIT = 200  # objects followed at once
+_LIMIT = 100  # objects followed at once, and detections looked at in a frame: a storm of them must not hold up the loop
 _FARTHEST = 1e6  # pixels; a detection beyond is no detection
 # What is left after plain IoU is tried with both boxes grown by this share of their size to each side, for small boxes
 # that moved by their own width: Yang et al., "Hard to Track Objects with Irregular Motions and Similar Appearances?
@@ -209,14 +209,14 @@ class Tracker:
 
 
 def _in_order(detections: Detections) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Boxes (N, 4) float64, scores and classes, best first, equal ones in an order of their own; only real boxes."""
+    """The best boxes (N, 4) float64, scores and classes, equal ones in an order of their own; only real boxes."""
     boxes = np.asarray(detections.boxes, np.float64).reshape(-1, 4)
     scores, classes = np.asarray(detections.scores, np.float64), np.asarray(detections.classes)
     with np.errstate(invalid="ignore"):
         is_real = (np.abs(boxes) < _FARTHEST).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
         is_real &= np.isfinite(scores)
     boxes, scores, classes = boxes[is_real], scores[is_real], classes[is_real]
-    order = np.lexsort((*boxes.T, classes, -scores))
+    order = np.lexsort((*boxes.T, classes, -scores))[:_LIMIT]
     return boxes[order], scores[order], classes[order]
 
 

@@ -197,7 +197,7 @@ def test_state_does_not_grow():
     for frame in range(300):
         corners = rng.uniform(0, 5000, (30, 2))
         tracks = tracker.update(frame * FRAME, found(*map(tuple, np.concatenate([corners, corners + 20], axis=1))))
-    assert len(tracks) == 200
+    assert len(tracks) == 100
     tracker.update(300.0, NOTHING)
     assert tracker.update(300.1, NOTHING) == ()
 
