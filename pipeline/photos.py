@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.errors import refuse
+from pipeline.errors import UserError, refuse
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -42,10 +42,15 @@ def opened_photo(path: Path) -> Iterator["Image"]:
         raise refuse(path, "no such file", "correct what names it") from None
     except Image.DecompressionBombError:
         raise refuse(path, "far too many pixels", _SMALLER.format(MOST_PIXELS // 10**6)) from None
-    # ImportError: once imported, Ultralytics makes Image.open look for a HEIF plugin when it knows no better.
-    except (OSError, SyntaxError, ValueError, ImportError) as error:
-        reason = " ".join(str(error).replace(str(path), path.name).split())
-        raise refuse(path, f"cannot be read as an image ({reason})", "replace it, or remove it and its boxes") from None
+    # Once imported, Ultralytics makes Image.open look for a HEIF plugin when it knows no better.
+    except ImportError:
+        raise _unreadable(path, f"cannot identify image file '{path.name}'") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise _unreadable(path, " ".join(str(error).replace(str(path), path.name).split())) from None
+
+
+def _unreadable(path: Path, reason: str) -> UserError:
+    return refuse(path, f"cannot be read as an image ({reason})", "replace it, or remove it and its boxes")
 
 
 def orientation(image: "Image") -> int:

@@ -43,8 +43,8 @@ class Workstation:
         return run_program(command, self.environment | {"LC_ALL": "C"})
 
     def run_python(self, code: str) -> Outcome:
-        """Run code in a Python of its own, where a crash stays."""
-        return self.run(self.python, "-c", code)
+        """Run code in a Python of its own, where a crash stays; what lies in the folder of whoever calls is no library."""
+        return self.run(self.python, "-c", "import sys; sys.path = [path for path in sys.path if path]\n" + code)
 
 
 def amount(name: str, found: float, least: float, good: float, about: str, remedy: str) -> Check:

@@ -72,7 +72,7 @@ def test_look_that_breaks_is_told_and_the_next_one_comes(tmp_path, monkeypatch):
 
 def test_status_says_from_where_each_zone_is_hot(flight):
     flight.look()
-    assert flight.health.status()["limits"]["GPU-therm"] == 86.5
+    assert flight.health.status()["limits"]["GPU-therm"] == 85.0
 
 
 def test_everything_is_read(flight):

@@ -24,7 +24,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 
 def shown(title: str) -> str:
-    found = re.search(rf"<!-- {title} -->\n```\n(.*?)```\n", DOCUMENT.read_text(), re.DOTALL)
+    found = re.search(rf"<!-- {title} -->\n```text\n(.*?)```\n", DOCUMENT.read_text(), re.DOTALL)
     assert found, title
     return found[1]
 
