@@ -43,7 +43,7 @@ class Workstation:
         return run_program(command, self.environment | {"LC_ALL": "C"})
 
     def run_python(self, code: str) -> Outcome:
-        """Run code in a Python of its own, where a crash stays, and which sees nothing in the folder of whoever calls."""
+        """Run code in a Python of its own, where a crash stays; it sees nothing in the folder of whoever calls."""
         return self.run(self.python, "-c", "import sys; sys.path = [path for path in sys.path if path]\n" + code)
 
 
