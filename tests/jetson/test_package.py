@@ -184,3 +184,26 @@ def test_a_laptop_that_makes_images_needs_neither_numpy_nor_torch():
     code = "import jetson.image.command, jetson.package.command, sys; print([n in sys.modules for n in sys.argv[1:]])"
     done = _run(sys.executable, "-c", code, "numpy", "cv2", "torch", "onnxruntime", cwd=ROOT)
     assert done.stdout.strip() == str([False] * 4), done.stderr
+
+
+def test_unit_and_rules_name_only_groups_that_every_release_has():
+    """Ubuntu 18.04 has no group render: systemd would not start the service (216/GROUP), udev 237 give it to root."""
+    files = package_files(read_board("jetson-tx2"))
+    unit = files["lib/systemd/system/skylight-detect.service"].content.decode()
+    rules = files["lib/udev/rules.d/60-skylight.rules"].content.decode()
+    groups = re.findall(r"^SupplementaryGroups=(.*)$", unit, re.MULTILINE)
+    assert set(" ".join(groups).split()) <= {"video", "dialout"}
+    assert set(re.findall(r'GROUP="(\w+)"', rules)) <= {"video", "dialout"}
+
+
+def test_an_update_follows_no_link_of_the_services_user(package, root):
+    """/var/lib/skylight belongs to it: a link there must not let root give another folder away."""
+    _install(package, root)
+    incoming = root / "var/lib/skylight/incoming"
+    incoming.rmdir()
+    (root / "etc/secret").mkdir(mode=0o700)
+    incoming.symlink_to(root / "etc/secret")
+    _install(package, root)
+    assert (root / "etc/secret").stat().st_mode & 0o7777 == 0o700
+    assert not incoming.is_symlink()
+    assert incoming.stat().st_mode & 0o7777 == 0o2775
