@@ -170,14 +170,14 @@ class Update:
             raise refuse(self._connection.address.name, found, "agree on who updates this drone, and push again")
         raise UserError(f"{self._connection.address.name}: {_without_name(answer.last)}")
 
-    def _insist(self, words: tuple[str, ...]) -> Answer:
+    def _insist(self, words: tuple[str, ...], if_stopped: str = "") -> Answer:
         """Ask until there is an answer; what the line broke under goes on over there, and is waited for."""
         begin = time.monotonic()
         silent: float | None = None
         while True:
             now = time.monotonic()
             try:
-                answer = self._connection.ask(words)
+                answer = self._connection.ask(words, if_stopped)
                 silent = None
                 if not any(_BUSY in line for line in answer.lines) or now - begin > _BUSY_LIMIT:
                     return answer
@@ -228,30 +228,60 @@ class Update:
         said = self._insist(JOURNAL)
         self._note(reason=reason, said=said.lines if said.status == 0 else (f"its journal: {said.last}",))
         before = self._outcome_before()
-        self._connection.ask(STOP, if_stopped=stopped)
-        problem = ""
-        if self._look().current == self._plan.folder:
-            answer = self._connection.ask(rollback_words(self._plan.place), if_stopped=stopped)
-            problem = "" if answer.status == 0 else _without_name(answer.last)
-        self._connection.ask(RESET, if_stopped=stopped)
-        current = self._look().current
+        by_hand = f"ssh {self._connection.address.name} {shlex.quote(shlex.join(RESTART))}"
+        self._note(stands=f"service stopped, or about to be; what is current there then flies by: {by_hand}")
+        self._insist(STOP, stopped)
+        problem = self._roll_back(stopped)
+        self._insist(RESET, stopped)
+        current = self._look_until_seen().current
         if problem or current == self._plan.folder:
             return self._end("unknown", reason=f"{reason}; not taken back: {problem}", stands="flies nothing: stopped")
         if self._before.active != "active":
             state = self._before.active or "down"
             return self._end("rolled back", stands=f"service stopped (it was {state} before), current is {current}")
-        self._connection.ask(RESTART, if_stopped=stopped)
+        self._insist(RESTART, stopped)
         return self._back(reason, current, before)
+
+    def _roll_back(self, stopped: str) -> str:
+        """Take the bundle back, once: where the line broke it may be done, and a second time would take the good one.
+
+        Returns why it is not taken back, or nothing.
+        """
+        begin = time.monotonic()
+        while self._look_until_seen().current == self._plan.folder:
+            try:
+                answer = self._connection.ask(rollback_words(self._plan.place), if_stopped=stopped)
+            except LostError:
+                answer = Answer(0, ())
+            is_busy = any(_BUSY in line for line in answer.lines)
+            if answer.status != 0 and not is_busy:
+                return _without_name(answer.last)
+            if time.monotonic() - begin > _BUSY_LIMIT:
+                return "it is still current"
+            if is_busy:
+                time.sleep(EVERY)
+        return ""
+
+    def _look_until_seen(self) -> Look:
+        """How the drone is now, asked until it says so. Raises LostError where it stays silent."""
+        begin = time.monotonic()
+        while True:
+            try:
+                return self._look()
+            except LostError:
+                if time.monotonic() - begin > _SILENCE:
+                    raise
+            time.sleep(EVERY)
 
     def _back(self, reason: str, current: str | None, before: str | None) -> Outcome:
         """Wait until what flew before flies again."""
         end = time.monotonic() + self._plan.ready_limit
         stands = f"was told to fly {current} again, and was not seen to"
         self._note(result="unknown", stands=stands)
-        look = self._look()
+        look = self._look_until_seen()
         while time.monotonic() < end and not (look.active == "active" and look.started == current):
             time.sleep(EVERY / 2)
-            look = self._look()
+            look = self._look_until_seen()
         if look.active != "active":
             return self._end("unknown", reason=f"{reason}; taken back, but the service is {look.active}", stands=stands)
         more = "" if current == before else f", not {before}"

@@ -239,3 +239,35 @@ def test_dry_run_prints_commands_and_reaches_nobody(field: Field) -> None:
     assert done.returncode == 0, done.stderr
     for said in ("BatchMode=yes", "rsync --relative", "sftp -q -b", "skylight-detect install --json", "rollback"):
         assert said in done.stdout
+
+
+def test_line_that_breaks_while_it_is_taken_back_leaves_no_stopped_drone(field: Field, tmp_path: Path) -> None:
+    """The answer to each command that changes the drone is lost once, after the drone did what it said."""
+    old = field.fly_old()
+    laptop = tmp_path / "laptop"
+    laptop.mkdir()
+    (laptop / "ssh").write_text(
+        f"""#!/bin/sh
+case "$*" in
+*"command -v"*) ;;
+*"rollback --json"*) one=rollback ;;
+*"stop skylight-detect"*) one=stop ;;
+*reset-failed*) one=reset ;;
+*"restart skylight-detect"*) one=restart ;;
+esac
+/usr/bin/ssh "$@"
+status=$?
+[ -z "$one" ] || [ -e {laptop}/$one ] || {{ touch {laptop}/$one; exit 255; }}
+exit $status
+"""
+    )
+    (laptop / "ssh").chmod(0o755)
+    path = Path(f"{laptop}:{os.environ['PATH']}")
+    process = field.start(new_version(field, "2"), "--watch", "60", path=path)
+    read_until(process, "first turn of the loop passed")
+    os.kill(field.service()["MainPID"], signal.SIGSEGV)
+    output, errors = process.communicate(timeout=100)
+    assert process.returncode == 1, output + errors
+    assert field.current() == old
+    assert field.service()["ActiveState"] == "active"
+    assert sorted(one.name for one in laptop.iterdir()) == ["reset", "restart", "rollback", "ssh", "stop"]
