@@ -1,12 +1,13 @@
 """A prepared job, carried out module by module: checked again right before, run, followed, recorded."""
 
 import re
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from deploy.errors import UserError
-from jetson.flash.image import file_hash, note_system_image
+from jetson.flash.image import file_hash, note_system_image, system_image_note
 from jetson.flash.job import Job
 from jetson.flash.record import Record, now
 from jetson.flash.usb import USB, Found, require_still_there
@@ -62,7 +63,7 @@ def _one(job: Job, found: Found, is_first: bool, usb: Path, uid: int | None, sho
         try:
             for command in commands:
                 runner.run(command, _Follower(found, record, show))
-            _finish(job, record)
+            _finish(job, record, runner)
             record.result = "done"
         except KeyboardInterrupt:
             record.result, record.error = "stopped", "broken off by Ctrl-C"
@@ -102,11 +103,11 @@ class _Follower:
         return self._found.eeprom_refusal(line)
 
 
-def _finish(job: Job, record: Record) -> None:
+def _finish(job: Job, record: Record, runner: Runner) -> None:
     """Keep what system.img holds now; give a clone its name."""
     request = job.request
     if request.action in ("write", "reuse"):
-        note_system_image(job.image, job.image.sha256)
+        _note(job, job.image.sha256, runner)
         return
     assert request.file is not None
     for part, path in _parts(job):
@@ -114,7 +115,20 @@ def _finish(job: Job, record: Record) -> None:
             part.replace(path)
     record.file_sha256 = file_hash(request.file)
     if request.action == "restore":
-        note_system_image(job.image, record.file_sha256)
+        _note(job, record.file_sha256, runner)
+
+
+def _note(job: Job, holds: str, runner: Runner) -> None:
+    """Keep what system.img holds, beside the image, which is root's where `make image` made it by sudo."""
+    try:
+        note_system_image(job.image, holds)
+    except PermissionError:
+        target, text = system_image_note(job.image, holds)
+        with tempfile.TemporaryDirectory() as name:
+            part = Path(name) / target.name
+            part.write_text(text)
+            words = ("install", "-m", "644", str(part), str(target.resolve()))
+            runner.run(Command(words, folder=job.image.tree, as_root=True))
 
 
 def _parts(job: Job) -> list[tuple[Path, Path]]:

@@ -19,6 +19,7 @@ __all__ = [
     "read_image",
     "require_board",
     "require_system_image",
+    "system_image_note",
     "tree_version",
 ]
 
@@ -90,9 +91,19 @@ def require_board(image: Image, board: Board) -> None:
 
 
 def note_system_image(image: Image, holds: str) -> None:
-    """Keep what system.img holds: the SHA-256 of the image, or of the clone."""
-    with new_file(image.folder / _HELD) as path:
-        path.write_text(json.dumps({"holds": holds, **_looks(image.system_image)}) + "\n")
+    """Keep what system.img holds: the SHA-256 of the image, or of the clone.
+
+    Raises:
+        PermissionError: the image is another user's; `system_image_note` is what to write where.
+    """
+    target, text = system_image_note(image, holds)
+    with new_file(target) as path:
+        path.write_text(text)
+
+
+def system_image_note(image: Image, holds: str) -> tuple[Path, str]:
+    """The file that says what system.img holds, and what is to stand in it."""
+    return image.folder / _HELD, json.dumps({"holds": holds, **_looks(image.system_image)}) + "\n"
 
 
 def require_system_image(image: Image) -> None:

@@ -203,3 +203,19 @@ def test_the_commands_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     assert "flash" in capsys.readouterr().out
     assert main(["fly"]) == 2
+
+
+def test_an_image_that_root_made_is_flashed_by_a_user_and_noted(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`make image` runs as root, `make flash` as a person: the folder of the image is not theirs to write."""
+
+    def not_ours(path: Path, *_words: object) -> object:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("jetson.flash.image.new_file", not_ours)
+    bench.with_sudo()
+    bench.plug_in("1-2")
+    assert bench.flash() == 0
+    assert bench.records()[-1]["result"] == "done"
+    bench.plug_in("1-3")
+    assert bench.flash("--reuse", "--usb-instance", "1-3") == 0
+    assert not [path.name for path in (bench.folder / "flash").iterdir() if path.suffix not in (".json", ".log")]
