@@ -10,7 +10,7 @@ BOARD ?= jetson-tx2
 IMAGE ?= images/$(BOARD)
 # Files of an image belong to root.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
-# A laptop that only flashes needs no torch: two libraries, in a virtual environment of their own.
+# A laptop that only makes and flashes images needs no torch: three libraries, in a virtual environment of their own.
 LIGHT := .venv-jetson
 JETSON := $(if $(wildcard $(READY)),$(BIN),$(LIGHT)/bin)/python -m jetson
 JETSON_READY := $(if $(wildcard $(READY)),$(READY),$(LIGHT)/.ready)
@@ -50,8 +50,9 @@ export: $(READY)  ## the bundle of EXPERIMENT=...
 	$(SKYLIGHT) export $(EXPERIMENT)
 
 $(LIGHT)/.ready: constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("$(PYTHON) is %d.%d; Skylight needs Python 3.11 or newer: make PYTHON=python3.11 ..." % sys.version_info[:2])'
 	@test -x $(LIGHT)/bin/python || $(PYTHON) -m venv $(LIGHT) || { echo "no venv module: apt-get install python3-venv" >&2; exit 2; }
-	@$(LIGHT)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pydantic pyyaml
+	@$(LIGHT)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pydantic pyyaml pynacl
 	@touch $@
 
 image: $(JETSON_READY)  ## an image of BUNDLE=... for BOARD=...; L4T=, ROOTFS=, SYSTEM=drone.yaml, IMAGE_OPTIONS="..."
