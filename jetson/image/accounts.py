@@ -12,7 +12,7 @@ from jetson.image.tree import make_folder, write
 from jetson.package.build import epoch
 from jetson.runner import Command, Runner
 
-__all__ = ["create_user", "require_way_in"]
+__all__ = ["create_user", "join_groups", "require_way_in"]
 
 _SCRIPT = "tools/l4t_create_default_user.sh"
 _DAY = 86400
@@ -52,6 +52,21 @@ def create_user(tree: Path, system: System, hostname: str, runner: Runner) -> No
         write(home / ".ssh/authorized_keys", key + "\n", 0o600, uid, gid)
     if ways["password_hash"] is None:  # sudo would ask for a password that there is not
         write(root / "etc/sudoers.d" / f"50-skylight-{name}", f"{name} ALL=(ALL) NOPASSWD:ALL\n", 0o440)
+
+
+def join_groups(root: Path, name: str, groups: tuple[str, ...]) -> None:
+    """Make a user a member of those of the groups that there are, in group and in gshadow."""
+    for path in (root / "etc/group", root / "etc/gshadow"):
+        if not path.is_file():
+            continue
+        lines = []
+        for line in path.read_text().splitlines():
+            fields = line.split(":")
+            members = [one for one in fields[-1].split(",") if one]
+            if fields[0] in groups and name not in members:
+                line = ":".join([*fields[:-1], ",".join([*members, name])])
+            lines.append(line)
+        path.write_text("\n".join(lines) + "\n")
 
 
 def _set_hash(root: Path, name: str, password_hash: str | None) -> None:

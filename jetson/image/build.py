@@ -34,8 +34,13 @@ from jetson.runner import Command, Runner
 __all__ = ["build_image", "image_steps"]
 
 _MANIFEST = "manifest.txt"
-# What useradd and dpkg keep of the file before; with a hash that the image does not have.
-_LEFTOVERS = ("etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-", "etc/subuid-", "etc/subgid-")
+# What useradd and dpkg keep of the file before; with a hash that the image does not have. Then what tells the time of
+# day: logs, and a cache of ldconfig's with inodes in it, which it makes again.
+_LEFTOVERS = (
+    *("etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-", "etc/subuid-", "etc/subgid-"),
+    *("var/log/dpkg.log", "var/log/alternatives.log", "var/log/apt/history.log", "var/log/apt/term.log"),
+    "var/cache/ldconfig/aux-cache",
+)
 _DPKG_LEFTOVERS = ("status-old", "available-old", "diversions-old", "statoverride-old")
 
 
@@ -48,6 +53,7 @@ def build_image(job: Job, say: Callable[[str], None]) -> Path:
     out = job.request.out
     _require_ours(out)
     out.mkdir(parents=True, exist_ok=True)
+    (out / "image.log").touch(mode=0o600)
     with _alone(out), (out / "image.log").open("a") as log:
         steps = image_steps(job, log)
         carry_out(steps, out, say)
@@ -170,7 +176,7 @@ def _bundle(job: Job, root: Path) -> None:
     make_folder(folder)
     install(job.bundle.root, folder / "bundles", job.keys, trial=lambda _path: None)
     uid, gid = _owner(root)
-    for path in [folder, *folder.rglob("*")] if folder.name == "skylight" else folder.rglob("*"):
+    for path in [folder / "bundles", *(folder / "bundles").rglob("*")]:  # what lies beside is not the service's
         _give(path, uid, gid)
     if job.request.settings is not None:
         write(root / "etc/skylight/detect.ini", job.request.settings.read_bytes())

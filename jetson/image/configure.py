@@ -10,8 +10,9 @@ from pathlib import Path
 
 from deploy.errors import refuse
 from jetson.board import PowerMode
+from jetson.image.accounts import join_groups
 from jetson.image.system import System, secret
-from jetson.image.tree import link, make_folder, write
+from jetson.image.tree import link, write
 
 __all__ = ["STORE", "configure", "store_folder"]
 
@@ -38,6 +39,8 @@ def configure(root: Path, system: System, hostname: str, mode: PowerMode | None)
     write(root / "etc/hosts", "\n".join([*hosts, f"127.0.1.1 {hostname}"]) + "\n")
     if (root / "etc/machine-id").exists():
         write(root / "etc/machine-id", "")  # each drone makes its own
+    # `skylight push`, and the last lines of the journal that it shows.
+    join_groups(root, system.user.name, ("skylight-push", "systemd-journal"))
     _network(root, system)
     _time(root, system)
     if mode is not None:
@@ -55,7 +58,8 @@ def _network(root: Path, system: System) -> None:
         return
     password = secret(system.wifi.password, "wifi")
     radio = (
-        f"[wifi]\nssid={system.wifi.ssid}\nmode=infrastructure\n\n[wifi-security]\nkey-mgmt=wpa-psk\npsk={password}\n"
+        f"[wifi]\nssid={_value(system.wifi.ssid)}\nmode=infrastructure\n\n"
+        f"[wifi-security]\nkey-mgmt=wpa-psk\npsk={_value(password or '')}\n"
     )
     text = _connection("skylight-wifi", "wifi") + radio + "\n[ipv4]\nmethod=auto\n\n[ipv6]\nmethod=auto\n"
     write(root / _CONNECTIONS / "skylight-wifi.nmconnection", text, 0o600)
@@ -69,14 +73,21 @@ def _connection(name: str, kind: str) -> str:
 
 def _addresses(system: System) -> str:
     network = system.network
-    if network.address == "dhcp":
-        return "[ipv4]\nmethod=auto\n\n[ipv6]\nmethod=auto\n"
-    address = f"{network.address},{network.gateway}" if network.gateway else network.address
-    dns = "".join(f"{server};" for server in network.dns)
-    version = ipaddress.ip_interface(network.address).version
-    other = 4 if version == 6 else 6
-    lines = f"[ipv{version}]\nmethod=manual\naddress1={address}\n" + (f"dns={dns}\n" if dns else "")
-    return f"{lines}\n[ipv{other}]\nmethod={'disabled' if other == 4 else 'link-local'}\n"
+    methods = {4: "method=auto\n", 6: "method=auto\n"}
+    if network.address != "dhcp":
+        address = f"{network.address},{network.gateway}" if network.gateway else network.address
+        version = ipaddress.ip_interface(network.address).version
+        methods = {4: "method=disabled\n", 6: "method=link-local\n", version: f"method=manual\naddress1={address}\n"}
+    for server in network.dns:
+        version = ipaddress.ip_address(server).version
+        methods[version] += f"{server};" if "dns=" in methods[version] else f"dns={server};"
+    return "\n".join(f"[ipv{version}]\n{lines.rstrip()}\n" for version, lines in sorted(methods.items()))
+
+
+def _value(text: str) -> str:
+    """A value as GLib's key files take it: a backslash begins an escape, and blanks before it are passed over."""
+    text = text.replace("\\", "\\\\")
+    return "\\s" + text[1:] if text.startswith(" ") else text
 
 
 def _time(root: Path, system: System) -> None:
@@ -100,13 +111,17 @@ def _disks(root: Path, system: System) -> None:
         options = "defaults,noatime,nofail,x-systemd.makefs,x-systemd.device-timeout=30s"
         lines.append(f"{system.data} /{STORE} ext4 {options} 0 2 # skylight")
         _own_unit(root, "skylight-data.service", "multi-user.target")
+        _own_program(root, "data")
     if system.read_only:
         lines = [_read_only(line) for line in lines]
         if not any(re.match(r"^\S+\s+/\s", line) for line in lines):
             lines.append("/dev/root / ext4 ro 0 1 # skylight")
+        if not any(re.match(r"^\S+\s+/tmp\s", line) for line in lines):  # the camera daemon's socket lies there
+            lines.append("tmpfs /tmp tmpfs mode=1777,nosuid,nodev 0 0 # skylight")
         _own_unit(root, "skylight-overlay.service", "local-fs.target")
-        make_folder(root / "usr/lib/skylight")
-        write(root / "usr/lib/skylight/overlay", (_HERE / "files/overlay").read_bytes(), 0o755)
+        _own_program(root, "overlay")
+        _own_unit(root, "skylight-host-keys.service", "multi-user.target")
+        _own_program(root, "host-keys")
     if lines or path.exists():
         write(path, "\n".join(lines) + "\n")
 
@@ -123,6 +138,10 @@ def _read_only(line: str) -> str:
 def _own_unit(root: Path, name: str, target: str) -> None:
     write(root / "lib/systemd/system" / name, (_HERE / "files" / name).read_bytes())
     link(root / _UNITS / f"{target}.wants" / name, _unit(name))
+
+
+def _own_program(root: Path, name: str) -> None:
+    write(root / "usr/lib/skylight" / name, (_HERE / "files" / name).read_bytes(), 0o755)
 
 
 def _unit(name: str) -> str:

@@ -25,7 +25,7 @@ def make_ext4(tree: Path, path: Path, runner: Runner, size: int | None = None, l
     """
     blocks = (size or folder_bytes(tree) * 4 // 3 + 128 * _MIB) // 4096
     number = str(uuid.UUID(bytes=hashlib.sha256(label.encode()).digest()[:16]))
-    with new_file(path) as part:
+    with new_file(path, 0o600) as part:  # it holds what only root may read
         environment = ("env", f"SOURCE_DATE_EPOCH={epoch()}", f"E2FSPROGS_FAKE_TIME={epoch()}")
         options = ("-t", "ext4", "-q", "-F", "-L", label, "-U", number, "-E", f"hash_seed={number},root_owner=0:0")
         # 64bit and metadata_csum: the 4.9 kernel of L4T 32 reads them, its U-Boot does not.

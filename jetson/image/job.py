@@ -107,10 +107,15 @@ def prepare(request: Request, say: Callable[[str], None]) -> Job:
         "wheels": _hash_of(wheels),
         "packages": _hash_of(debs),
         "trusted": _hash_of(key_files),
-        **{name: hashlib.sha256(str(value).encode()).hexdigest() for name, value in secrets.items()},
+        **{name: _slow_hash(str(value)) for name, value in secrets.items()},
     }
     hostname = system.hostname or board.name
     return Job(request, bundle, keys, key_files, l4t, rootfs, hostname, mode, wheels, debs, hashes)
+
+
+def _slow_hash(secret: str) -> str:
+    """The same for the same secret, and slow to try passwords by: it stands in a record."""
+    return hashlib.scrypt(secret.encode(), salt=b"skylight", n=1 << 14, r=8, p=1, dklen=32).hex()
 
 
 def _downloads(request: Request) -> Path:

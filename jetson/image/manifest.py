@@ -18,7 +18,7 @@ _BLOCK = 1 << 20
 def write_manifest(tree: Path, path: Path) -> str:
     """Write the lines of `tree` to `path`; returns the SHA-256 of that text."""
     text = "".join(line + "\n" for line in tree_lines(tree))
-    with new_file(path) as part:
+    with new_file(path, 0o600) as part:  # hashes of files that hold passwords
         part.write_text(text, encoding="utf-8", errors="surrogateescape")
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 

@@ -77,10 +77,15 @@ def carry_out(steps: list[Step], folder: Path, say: Callable[[str], None]) -> No
         _write(folder, step, chain[number], "begun", 0.0)
         try:
             step.run()
-        except UserError as error:
+        except (UserError, OSError) as error:  # OSError: a disk that fills up while we write ourselves
+            found = error if isinstance(error, UserError) or not error.strerror else _told(error)
             on = "correct it and give the same command again: what was done stays done"
-            raise UserError(f"step {where}: {error} ({on}; {folder} is as the step left it)") from None
+            raise UserError(f"step {where}: {found} ({on}; {folder} is as the step left it)") from None
         _write(folder, step, chain[number], "done", time.monotonic() - begin)
+
+
+def _told(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
 
 
 def _chained(steps: list[Step]) -> list[str]:
@@ -115,5 +120,5 @@ def _write(folder: Path, step: Step, inputs_sha256: str, state: str, seconds: fl
         "when": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "seconds": round(seconds, 1),
     }
-    with new_file(_path(folder, step)) as path:
+    with new_file(_path(folder, step), 0o600) as path:
         path.write_text(json.dumps(record, indent=1) + "\n")

@@ -52,15 +52,17 @@ class Network(_Model):
 
     @model_validator(mode="after")
     def _are_addresses(self) -> "Network":
+        for server in self.dns:
+            ipaddress.ip_address(server)
         if self.address == "dhcp":
             if self.gateway:
                 raise ValueError("gateway: dhcp gives it; leave it out")
             return self
         if "/" not in self.address:
             raise ValueError(f"address {self.address} has no prefix; write for example {self.address}/24")
-        ipaddress.ip_interface(self.address)
-        for other in (*self.dns, *([self.gateway] if self.gateway else [])):
-            ipaddress.ip_address(other)
+        version = ipaddress.ip_interface(self.address).version
+        if self.gateway and ipaddress.ip_address(self.gateway).version != version:
+            raise ValueError(f"gateway {self.gateway} is no IPv{version} address, as {self.address} is")
         return self
 
 
@@ -144,8 +146,8 @@ def secret(path: Path | None, kind: Literal["ssh_key", "password_hash", "wifi"])
         raise refuse(path, getattr(error, "strerror", None) or "is no text", f"give the file of {kind}") from None
     if kind == "password_hash" and not _HASH.match(text):
         raise refuse(path, "holds no SHA-256 or SHA-512 password hash", "openssl passwd -6 makes one")
-    if kind == "wifi" and not 8 <= len(text) <= 63:
-        raise refuse(path, f"holds {len(text)} characters", "a wireless password has 8 to 63")
+    if kind == "wifi" and not re.fullmatch("[ -~]{8,63}", text):  # IEEE 802.11, and one line of a file of keys
+        raise refuse(path, f"holds {len(text)} characters", "a wireless password has 8 to 63, all of ASCII")
     if kind == "ssh_key":
         lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
         if not lines or not all(_KEY.match(line) for line in lines):

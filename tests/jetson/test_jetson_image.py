@@ -1,6 +1,10 @@
 """Making an image from the stand-in of NVIDIA's tree: what is in it, that it is the same again, and how it goes on."""
 
+import errno
+import hashlib
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -55,6 +59,7 @@ def test_it_holds_what_was_asked_for(bench):
 
 
 def test_the_same_inputs_give_the_same_tree(bench):
+    """Although NVIDIA's script leaves a log of dpkg's and a cache of ldconfig's, as the stand-in does."""
     for out in ("one", "two"):
         before = os.umask(0o077 if out == "two" else 0o022)
         assert bench.run(out=out) == 0
@@ -251,3 +256,132 @@ def test_what_does_not_fit_is_refused(bench, capsys, tmp_path):
     assert "is not empty and holds no image" in _refused(bench, capsys, out="mine")
     assert "SHA-256" in _refused(bench, capsys, "--l4t-sha256", "0" * 64, out="third")
     assert "no such file" in _refused(bench, capsys, "--l4t", "gone.tbz2", out="third")
+
+
+def test_a_drone_can_be_pushed_to_as_it_comes(bench):
+    assert bench.run() == 0
+    root = bench.root()
+    (push,) = _lines(root / "etc/group", "skylight-push")
+    found = (root / "var/lib/skylight/incoming").stat()
+    assert (found.st_mode & 0o7777, found.st_uid, str(found.st_gid)) == (0o2775, 0, push.split(":")[2])
+    assert push.split(":")[3] == "pilot"
+    (shadowed,) = _lines(root / "etc/gshadow", "skylight-push")
+    assert shadowed.endswith(":pilot")
+
+
+def test_a_data_partition_gets_all_that_the_package_made_there(bench):
+    """The mount hides what the image has in /var/lib/skylight; a copy may break off at any file."""
+    assert bench.run("--system", bench.system("data: /dev/mmcblk1p1\n")) == 0
+    root, disk = bench.root(), bench.folder / "disk"
+    disk.mkdir()
+    (disk / "lost+found").mkdir()
+    factory = root / "usr/lib/skylight/factory"
+    script = root / "usr/lib/skylight/data"
+    unit = (root / "lib/systemd/system/skylight-data.service").read_text()
+    assert "\nExecStart=/usr/lib/skylight/data\n" in unit
+    assert "ConditionPathExists" not in unit
+    text = script.read_text().replace("/var/lib/skylight", str(disk)).replace("/usr/lib/skylight", str(factory.parent))
+    owner = "-o skylight -g skylight"
+    assert owner in text
+    text = text.replace(owner, "").replace("-g skylight-push", "").replace("chown -h -R skylight:skylight", ":")
+    # A copy that broke off: the bundle's folder is there, its files are not.
+    name = (factory / "bundles/current").readlink()
+    (disk / "bundles" / name).mkdir(parents=True)
+    for _ in range(2):
+        subprocess.run(["sh", "-c", text], check=True)
+        assert (disk / "bundles/current/bundle.json").read_bytes() == (bench.bundle / "bundle.json").read_bytes()
+        assert (disk / "incoming").stat().st_mode & 0o7777 == 0o2775
+    other = disk / "bundles/other"
+    other.mkdir()
+    (disk / "bundles/current").unlink()
+    (disk / "bundles/current").symlink_to("other")
+    subprocess.run(["sh", "-c", text], check=True)
+    assert (disk / "bundles/current").readlink() == Path("other")
+
+
+def test_the_link_to_the_first_bundle_comes_last(bench):
+    """A cut of the power in the middle must not leave a `current` that points to half a bundle."""
+    assert bench.run("--system", bench.system("data: /dev/mmcblk1p1\n")) == 0
+    lines = (bench.root() / "usr/lib/skylight/data").read_text().splitlines()
+    order = [next(n for n, line in enumerate(lines) if word in line) for word in ("cp --archive", "sync", "mv -T")]
+    assert order == sorted(order)
+
+
+def test_a_root_that_is_not_written_to_has_a_place_for_temporary_files(bench):
+    """Camera daemon, time synchronisation and sshd want /tmp, which is no tmpfs on Ubuntu and Debian 12."""
+    assert bench.run("--system", bench.system("read_only: true\ndata: /dev/mmcblk1p1\n")) == 0
+    fstab = (bench.root() / "etc/fstab").read_text()
+    assert "\ntmpfs /tmp tmpfs mode=1777,nosuid,nodev 0 0 # skylight\n" in fstab
+
+
+def test_a_drone_without_memory_of_its_etc_keeps_its_host_keys(bench):
+    """Else every restart makes new ones, and ssh and push refuse a drone whose key changed."""
+    assert bench.run("--system", bench.system("read_only: true\ndata: /dev/mmcblk1p1\n")) == 0
+    root, disk, etc = bench.root(), bench.folder / "disk", bench.folder / "etc"
+    assert (root / "etc/systemd/system/multi-user.target.wants/skylight-host-keys.service").is_symlink()
+    unit = (root / "lib/systemd/system/skylight-host-keys.service").read_text()
+    assert "Before=ssh.service" in unit
+    text = (root / "usr/lib/skylight/host-keys").read_text()
+    text = text.replace("/var/lib/skylight", str(disk)).replace("/etc/ssh", str(etc))
+    disk.mkdir()
+    found = []
+    for _ in range(2):
+        etc.mkdir()
+        subprocess.run(["sh", "-c", text], check=True, cwd=bench.folder)
+        key = etc / "ssh_host_ed25519_key"
+        assert key.stat().st_mode & 0o777 == 0o600
+        assert (disk / "ssh").stat().st_mode & 0o777 == 0o700
+        found.append(key.read_text())
+        shutil.rmtree(etc)
+    assert found[0] == found[1]
+
+
+def test_what_holds_secrets_is_for_root_alone(bench):
+    (bench.folder / "wlan").write_text("correct horse\n")
+    disk = bench.folder / "root.ext4"
+    assert bench.run("--system", bench.system("wifi: {ssid: field, password: wlan}\n"), "--ext4", disk) == 0
+    out = bench.folder / "image"
+    for path in (disk, out / "manifest.txt", out / "image.log", *(out / "steps").iterdir()):
+        assert path.stat().st_mode & 0o077 == 0, path
+    assert (out / "image.json").stat().st_mode & 0o777 == 0o644  # make flash reads it as anybody
+    digest = hashlib.sha256(b"correct horse").hexdigest()
+    assert digest not in (out / "steps/system.json").read_text()
+
+
+def test_a_wireless_password_means_itself(bench, capsys):
+    (bench.folder / "wlan").write_text("pass\\word;#\n")
+    system = bench.system("wifi: {ssid: ' a\\b', password: wlan}\n")
+    assert bench.run("--system", system) == 0
+    text = (bench.root() / "etc/NetworkManager/system-connections/skylight-wifi.nmconnection").read_text()
+    assert "\npsk=pass\\\\word;#\n" in text  # a key file's backslash begins an escape
+    assert "\nssid=\\sa\\\\b\n" in text
+    (bench.folder / "wlan").write_text("correct\n[wifi]\nhidden=true\n")
+    assert "a wireless password has 8 to 63" in _refused(bench, capsys, "--system", system)
+
+
+def test_servers_of_names_are_asked_in_their_own_protocol(bench, capsys):
+    def wired(text: str) -> str:
+        assert bench.run("--system", bench.system(f"network: {text}\n")) == 0
+        return (bench.root() / "etc/NetworkManager/system-connections/skylight-wired.nmconnection").read_text()
+
+    assert wired("{dns: [10.0.0.1, 'fd00::1']}").endswith(
+        "[ipv4]\nmethod=auto\ndns=10.0.0.1;\n\n[ipv6]\nmethod=auto\ndns=fd00::1;\n"
+    )
+    assert "dns=10.0.0.1;\n\n[ipv6]\nmethod=link-local\ndns=fd00::1;" in wired(
+        "{address: 10.0.0.7/16, dns: [10.0.0.1, 'fd00::1']}"
+    )
+    line = _refused(bench, capsys, "--system", bench.system("network: {address: 10.0.0.7/16, gateway: 'fd00::1'}\n"))
+    assert "gateway fd00::1" in line
+    assert "name.example" in _refused(bench, capsys, "--system", bench.system("network: {dns: [name.example]}\n"))
+
+
+def test_a_disk_that_fills_up_in_a_step_of_ours_says_how_to_go_on(bench, capsys):
+    def full(*_words: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jetson.image.build.write_manifest", full)
+        line = _refused(bench, capsys)
+    assert "step 10/10 manifest: No space left on device" in line
+    assert "give the same command again" in line
+    assert bench.run() == 0
