@@ -70,6 +70,7 @@ def image_steps(job: Job, log: TextIO) -> list[Step]:
 def _nvidia_steps(job: Job, runner: Runner) -> list[Step]:
     tree, hostname, name = job.request.out / TREE, job.hostname, job.request.system.user.name
     user: dict[str, object] = {"name": name, "hostname": hostname, "ways": job.hashes["user"], "epoch": epoch()}
+    user["program"] = _program()
     return [
         Step(
             "driver",
@@ -133,6 +134,13 @@ def _drone_steps(job: Job, runner: Runner, log: TextIO) -> list[Step]:
         ),
         Step("manifest", "list every file", {"module": request.module}, lambda: _manifest(job, out, root)),
     ]
+
+
+def _program() -> str:
+    """A hash of what makes images: where it was mended, an image that was made before is made anew."""
+    here = Path(__file__).parent
+    files = sorted(path for path in (*here.glob("*.py"), *here.glob("files/*")) if path.is_file())
+    return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in files)).hexdigest()
 
 
 def _driver(job: Job, runner: Runner) -> None:

@@ -1,6 +1,7 @@
 """NVIDIA's files: by path, or from an address with the SHA-256 they must have. Downloads go on where they ended."""
 
 import hashlib
+import http.client
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -84,8 +85,8 @@ def _download(url: str, path: Path, say: Callable[[str], None]) -> None:
             part.rename(path)
             return
         raise refuse(url, f"{error.code} {error.reason}", "give the path of the file") from None
-    except OSError as error:
-        reason = getattr(error, "reason", None) or error.strerror or error
+    except (OSError, http.client.HTTPException) as error:  # the second: a chunked answer that breaks off
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
         raise refuse(url, reason, "run it again, it goes on from there, or give the path of the file") from None
     if length is not None and done < int(length):
         raise refuse(url, f"ended after {done} of {length} bytes", "run it again, it goes on from there")

@@ -89,3 +89,27 @@ def test_without_a_hash_nothing_is_fetched(server, tmp_path):
     with pytest.raises(UserError, match="404"):
         _fetch(url.replace("package", "gone"), tmp_path, "0" * 64)
     assert asked == [None]
+
+
+def test_a_chunked_answer_that_breaks_off_is_one_line(tmp_path):
+    class Chunked(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"1000\r\nonly the beginning")
+            self.close_connection = True
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Chunked)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with pytest.raises(UserError, match="run it again, it goes on from there"):
+            fetch(f"http://127.0.0.1:{server.server_port}/package.tbz2", None, "0" * 64, tmp_path, lambda _: None)
+    finally:
+        server.shutdown()
+        server.server_close()

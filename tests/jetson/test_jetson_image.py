@@ -385,3 +385,15 @@ def test_a_disk_that_fills_up_in_a_step_of_ours_says_how_to_go_on(bench, capsys)
     assert "step 10/10 manifest: No space left on device" in line
     assert "give the same command again" in line
     assert bench.run() == 0
+
+
+def test_an_image_of_an_older_program_is_made_anew(bench, capsys):
+    """Else what is mended here would reach no image that was made before."""
+    assert bench.run() == 0
+    capsys.readouterr()
+    bench.monkeypatch.setattr("jetson.image.build._program", lambda: "another")
+    assert bench.run() == 0
+    printed = capsys.readouterr().out
+    assert "1/10 driver: was done" in printed
+    assert "2/10 rootfs: unpack" in printed
+    assert "9/10 system: jetson-tx2" in printed
