@@ -283,7 +283,12 @@ def test_a_data_partition_gets_all_that_the_package_made_there(bench):
     text = script.read_text().replace("/var/lib/skylight", str(disk)).replace("/usr/lib/skylight", str(factory.parent))
     owner = "-o skylight -g skylight"
     assert owner in text
-    text = text.replace(owner, "").replace("-g skylight-push", "").replace("chown -h -R skylight:skylight", ":")
+    text = (
+        text.replace(owner, "")
+        .replace("-g skylight-push", "")
+        .replace("skylight:skylight", "1:1")
+        .replace("id -u skylight", "echo 1")
+    )
     # A copy that broke off: the bundle's folder is there, its files are not.
     name = (factory / "bundles/current").readlink()
     (disk / "bundles" / name).mkdir(parents=True)
@@ -291,6 +296,11 @@ def test_a_data_partition_gets_all_that_the_package_made_there(bench):
         subprocess.run(["sh", "-c", text], check=True)
         assert (disk / "bundles/current/bundle.json").read_bytes() == (bench.bundle / "bundle.json").read_bytes()
         assert (disk / "incoming").stat().st_mode & 0o7777 == 0o2775
+    # It was another image's, whose user had another number; what is not the service's stays root's.
+    os.chown(disk / "bundles", 4321, 4321)
+    subprocess.run(["sh", "-c", text], check=True)
+    assert {path.lstat().st_uid for path in (disk / "bundles").rglob("*")} == {1}
+    assert (disk / "incoming").stat().st_uid == 0
     other = disk / "bundles/other"
     other.mkdir()
     (disk / "bundles/current").unlink()
