@@ -84,6 +84,7 @@ bench: $(READY)  ## the measurements, into tests/benchmarks/results; FACADES=fol
 	$(BIN)/python tests/benchmarks/bench_curated_training.py $(FACADES) --root bench
 	$(BIN)/python tests/benchmarks/bench_training.py $(FACADES) --root bench
 	$(BIN)/python tests/benchmarks/bench_accuracy.py $(FACADES) --root bench
+	$(BIN)/python tests/benchmarks/bench_loop.py $(FACADES)
 	$(BIN)/python tests/benchmarks/bench_web.py
 	$(BIN)/python tests/benchmarks/bench_advise.py $(dir $(FACADES)) --root bench/advise
 
