@@ -4,6 +4,8 @@ FiftyOne as it comes writes to the user's home, calls home, and joins whatever m
 the environment is set before it is imported, and its database service is told apart by the cache it belongs to.
 """
 
+import email
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -25,12 +27,27 @@ def connect(cache: Path) -> Any:
         raise refuse(cache, f"this process already reviews in {_connected}", "use one cache, or another process")
     if _connected is None:
         _set_environment(cache)
+        _import_eta()
         if not os.environ.get("FIFTYONE_DATABASE_URI"):  # the user's own MongoDB, where none can be started
             _start_database(cache)
         _connected = cache
     import fiftyone
 
     return fiftyone
+
+
+def _import_eta() -> None:
+    """Import what FiftyOne stands on, whatever was imported before it.
+
+    eta asks for a field that its own metadata lacks, which the standard library answers with None. importlib_metadata,
+    which MLflow imports, puts itself in the place of the standard library, and raises KeyError.
+    """
+    real = importlib.metadata.metadata
+    importlib.metadata.metadata = lambda name: email.message_from_string(str(real(name)))  # type: ignore[assignment,return-value]
+    try:
+        import eta  # noqa: F401
+    finally:
+        importlib.metadata.metadata = real
 
 
 def _set_environment(cache: Path) -> None:

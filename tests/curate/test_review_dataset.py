@@ -233,3 +233,9 @@ def test_a_database_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
 def test_what_does_not_fit_together_is_no_candidate(wall: Candidate, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(wall, **changes)
+
+
+def test_fiftyone_is_imported_after_a_library_that_replaces_the_standard_metadata() -> None:
+    code = "import importlib_metadata\nfrom pipeline.curate.review_database import _import_eta\n_import_eta()"
+    done = _run(code + "\nimport eta.constants\nprint(eta.constants.VERSION)")
+    assert done.returncode == 0, done.stderr
