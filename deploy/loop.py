@@ -119,7 +119,9 @@ class Loop:
             if frame is None:
                 self._tell_nothing()
             elif self._is_picture(frame):
-                self._tell(frame, time.monotonic() - max(asked, frame.captured))
+                # Waiting for a camera is not reading; a file is read while it is waited for.
+                begin = max(asked, frame.captured) if self._source.kind == "live" else asked
+                self._tell(frame, time.monotonic() - begin)
         return self._summary(time.perf_counter() - started)
 
     def change(self, networks: Networks) -> None:
@@ -181,7 +183,7 @@ class Loop:
         """Look at a frame, and tell every part what it showed."""
         self._choose_vision()
         detections, spent = self.vision.look(frame.image)
-        spent["read"] = read * 1000
+        spent = dict({"read": read * 1000}, **spent)
         begin = time.perf_counter()
         tracks = self._follow(frame, detections)
         spent["track"] = (time.perf_counter() - begin) * 1000

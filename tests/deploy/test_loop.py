@@ -59,6 +59,19 @@ def test_every_frame_is_told_once_with_its_own_detections_and_its_times(networks
     assert set(summary.milliseconds) == set(STAGES)
 
 
+@pytest.mark.parametrize(("kind", "is_counted"), [("video", True), ("live", False)])
+def test_reading_a_file_is_reading_and_waiting_for_a_camera_is_not(networks, kind, is_counted):
+    class Late(MadeSource):
+        def newest(self, timeout: float) -> Frame | None:
+            time.sleep(0.3)
+            return super().newest(timeout)
+
+    ears = Ears()
+    Loop(Late([0], kind), networks, [ears]).run()
+    assert list(ears.told[0].milliseconds)[0] == "read"
+    assert (ears.told[0].milliseconds["read"] >= 300) == is_counted
+
+
 def test_what_is_older_than_the_limit_is_not_current_and_counted(networks):
     ears, events = Ears(), Events(None)
     summary = Loop(MadeSource([0, (1, 0.5), 2]), networks, [ears], LoopSettings(age_ms=300), events=events).run()
