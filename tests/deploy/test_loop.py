@@ -68,7 +68,7 @@ def test_reading_a_file_is_reading_and_waiting_for_a_camera_is_not(networks, kin
 
     ears = Ears()
     Loop(Late([0], kind), networks, [ears]).run()
-    assert list(ears.told[0].milliseconds)[0] == "read"
+    assert next(iter(ears.told[0].milliseconds)) == "read"
     assert (ears.told[0].milliseconds["read"] >= 300) == is_counted
 
 
