@@ -57,6 +57,15 @@ def new_folder(path: Path) -> Iterator[Path]:
         _restore_or_remove(old, path)
 
 
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder last: a file that was renamed in it may else be gone after a power cut."""
+    handle = os.open(str(path), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def is_alive(process: int) -> bool:
     """Whether a process of that number runs on this machine."""
     try:

@@ -17,6 +17,7 @@ from deploy.events import Events
 from deploy.frame import Frame, Observation, Track
 from deploy.health.ladder import Orders
 from deploy.part import Part
+from deploy.settings import require_ranges
 from deploy.sources import EndOfSource, Source
 
 STAGES = ("read", "resize", "network", "decode", "track", "publish")
@@ -41,12 +42,7 @@ class LoopSettings(NamedTuple):
 
     def check(self) -> None:
         """Refuse what is out of range."""
-        if not 1 <= self.age_ms <= 60000:
-            raise refuse("age_ms={:g}".format(self.age_ms), "is no limit to rely on", "allowed: 1 to 60000 ms")
-        if self.frames is not None and self.frames < 1:
-            raise refuse("frames={}".format(self.frames), "is no number of frames", "give a whole number from 1")
-        if self.rate is not None and not 0.1 <= self.rate <= 1000:
-            raise refuse("rate={:g}".format(self.rate), "is no rate", "allowed: 0.1 to 1000 frames a second")
+        require_ranges(self, age_ms=(1, 60000), frames=(1, 10**12), rate=(0.1, 1000))
 
 
 class Summary(NamedTuple):

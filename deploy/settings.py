@@ -31,6 +31,14 @@ def read_settings(path: Optional[Path], sections: Dict[str, Any]) -> Dict[str, A
     return {name: _section(path, name, kind, given.get(name, {})) for name, kind in sections.items()}
 
 
+def require_ranges(settings: Any, **ranges: Tuple[float, float]) -> None:
+    """Refuse a field that is outside of its range: by name, the least and the most allowed. None is not looked at."""
+    for key, (least, most) in ranges.items():
+        value = getattr(settings, key)
+        if value is not None and not least <= value <= most:
+            raise refuse("{}={}".format(key, value), "is out of range", "allowed: {} to {}".format(least, most))
+
+
 def settings_text(sections: Dict[str, Any]) -> str:
     """A settings file with every key at its default, each commented out, under its section's text."""
     blocks = []

@@ -3,6 +3,7 @@
 from typing import NamedTuple, Optional, Tuple
 
 from deploy.errors import refuse
+from deploy.settings import require_ranges
 
 ANGLES = ("body", "image")
 DETECTIONS = ("none", "named", "tunnel")
@@ -37,18 +38,8 @@ class MavlinkSettings(NamedTuple):
 
     def check(self) -> None:
         """Raise UserError for what is out of range."""
-        ranges = (
-            ("system", 1, 255),
-            ("component", 1, 255),
-            ("rate", 1, 100),
-            ("max_bridge", 0, 5),
-            ("detections_rate", 0.1, 50),
-            ("link_timeout", 1, 60),
-        )
-        for name, least, most in ranges:
-            value = getattr(self, name)
-            if not least <= value <= most:
-                raise refuse("{}={}".format(name, value), "out of range", "give {} to {}".format(least, most))
+        require_ranges(self, system=(1, 255), component=(1, 255), rate=(1, 100), max_bridge=(0, 5))
+        require_ranges(self, detections_rate=(0.1, 50), link_timeout=(1, 60))
         for name, allowed in (("angles", ANGLES), ("detections", DETECTIONS)):
             if getattr(self, name) not in allowed:
                 raise refuse("{}={}".format(name, getattr(self, name)), "unknown", "allowed: " + ", ".join(allowed))

@@ -7,6 +7,7 @@ from deploy.backends.choose import AUTO, KINDS, Choice, Progress
 from deploy.engines import ENGINES
 from deploy.errors import refuse
 from deploy.manifest import PRECISIONS
+from deploy.settings import require_ranges
 
 
 class NetworkSettings(NamedTuple):
@@ -29,8 +30,7 @@ class NetworkSettings(NamedTuple):
         """Refuse what is out of range."""
         if self.backend not in (AUTO,) + KINDS:
             raise refuse("backend=" + self.backend, "unknown", "allowed: " + ", ".join((AUTO,) + KINDS))
-        if self.threads is not None and not 1 <= self.threads <= 256:
-            raise refuse("threads={}".format(self.threads), "is out of range", "give 1 to 256")
+        require_ranges(self, threads=(1, 256))
         if self.precision is not None and self.precision not in PRECISIONS:
             raise refuse("precision=" + self.precision, "unknown", "allowed: " + ", ".join(PRECISIONS))
 

@@ -14,6 +14,7 @@ import re
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
+from deploy.files import sync_folder
 from deploy.flightlog.lines import encode
 
 FLIGHT = re.compile(r"flight-(\d{6,})$")
@@ -63,15 +64,6 @@ def new_flight(folder: Path) -> Tuple[int, Path]:
             continue
         sync_folder(folder)
         return number, path
-
-
-def sync_folder(folder: Path) -> None:
-    """Have the names in a folder on disk."""
-    handle = os.open(str(folder), os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 class SegmentWriter:

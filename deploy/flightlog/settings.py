@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from deploy.errors import refuse
+from deploy.settings import require_ranges
 
 
 class LogSettings(NamedTuple):
@@ -41,24 +41,21 @@ class LogSettings(NamedTuple):
 
     def check(self) -> None:
         """Refuse what is out of range."""
-        ranges = {
-            "disk": (4, 1e6),
-            "segment": (0.05, 64),
-            "sync": (0.1, 60),
-            "protect": (0, 600),
-            "reserve": (0, 1e6),
-            "queue": (10, 100000),
-            "heat": (1, 600),
-            "keep": (0, 600),
-            "frames_disk": (1, 1e6),
-            "quality": (50, 100),
-            "band": (0, 1),
-            "jump": (0.05, 1),
-            "lost_after": (1, 1000),
-            "scene": (1, 255),
-            "random_every": (0, 1e6),
-        }
-        for key, (least, most) in ranges.items():
-            value = getattr(self, key)
-            if not least <= value <= most:
-                raise refuse("{}={}".format(key, value), "is out of range", "{:g} to {:g}".format(least, most))
+        require_ranges(
+            self,
+            disk=(4, 10**6),
+            segment=(0.05, 64),
+            sync=(0.1, 60),
+            protect=(0, 600),
+            reserve=(0, 10**6),
+            queue=(10, 100000),
+            heat=(1, 600),
+            keep=(0, 600),
+            frames_disk=(1, 10**6),
+            quality=(50, 100),
+            band=(0, 1),
+            jump=(0.05, 1),
+            lost_after=(1, 1000),
+            scene=(1, 255),
+            random_every=(0, 10**6),
+        )

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from deploy.errors import refuse
+from deploy.settings import require_ranges
 
 
 class HealthSettings(NamedTuple):
@@ -34,20 +34,17 @@ class HealthSettings(NamedTuple):
 
     def check(self) -> None:
         """Refuse what is out of range."""
-        ranges = {
-            "margin": (0, 50),
-            "shutdown_margin": (0, 60),
-            "limit": (40, 120),
-            "hysteresis": (1, 40),
-            "worse_after": (1, 600),
-            "better_after": (self.worse_after, 3600),
-            "interval": (0.1, 10),
-            "patience": (0.05, 10),
-            "max_rate": (0.1, 1000),
-            "low_memory": (0, 1 << 20),
-            "low_disk": (0, 1 << 30),
-        }
-        for key, (least, most) in ranges.items():
-            value = getattr(self, key)
-            if not least <= value <= most:
-                raise refuse("{}={}".format(key, value), "is out of range", "{:g} to {:g}".format(least, most))
+        require_ranges(
+            self,
+            margin=(0, 50),
+            shutdown_margin=(0, 60),
+            limit=(40, 120),
+            hysteresis=(1, 40),
+            worse_after=(1, 600),
+            better_after=(self.worse_after, 3600),
+            interval=(0.1, 10),
+            patience=(0.05, 10),
+            max_rate=(0.1, 1000),
+            low_memory=(0, 1 << 20),
+            low_disk=(0, 1 << 30),
+        )

@@ -11,16 +11,9 @@ import stat
 from pathlib import Path
 from typing import Iterator
 
+from deploy.files import sync_folder
+
 _BLOCK = 1 << 20
-
-
-def sync_folder(path: Path) -> None:
-    """Make the names in a folder last."""
-    handle = os.open(str(path), os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def write_durably(path: Path, data: bytes) -> None:

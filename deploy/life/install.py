@@ -16,7 +16,8 @@ from typing import Callable, List, NamedTuple, Optional, Sequence
 
 from deploy.bundle import MANIFEST, Bundle, read_bundle
 from deploy.errors import refuse
-from deploy.life.durable import copy_durably, make_folder, remove_tree, rename_durably, sync_folder
+from deploy.files import sync_folder
+from deploy.life.durable import copy_durably, make_folder, remove_tree, rename_durably
 from deploy.life.store import (
     CURRENT,
     PART,

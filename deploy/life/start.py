@@ -26,6 +26,7 @@ from deploy.life.store import (
     write_notes,
 )
 from deploy.part import Part
+from deploy.settings import require_ranges
 from deploy.signature import PublicKey
 
 
@@ -44,10 +45,7 @@ class LifeSettings(NamedTuple):
 
     def check(self) -> None:
         """Refuse what is out of range."""
-        if not 1 <= self.failed_starts <= 100:
-            raise refuse("failed_starts={}".format(self.failed_starts), "is out of range", "give 1 to 100")
-        if not 1 <= self.lasting <= 3600:
-            raise refuse("lasting={:g}".format(self.lasting), "is out of range", "give 1 to 3600 seconds")
+        require_ranges(self, failed_starts=(1, 100), lasting=(1, 3600))
 
 
 def choose_bundle(

@@ -19,7 +19,8 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tu
 
 from deploy.bundle import MANIFEST, Bundle, read_bundle
 from deploy.errors import UserError, refuse
-from deploy.life.durable import link_durably, make_folder, remove_tree, rename_durably, sync_folder, write_durably
+from deploy.files import sync_folder
+from deploy.life.durable import link_durably, make_folder, remove_tree, rename_durably, write_durably
 from deploy.signature import PublicKey
 
 STORE = Path("/var/lib/skylight/bundles")

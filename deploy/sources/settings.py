@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from deploy.errors import refuse
+from deploy.settings import require_ranges
 
 PACES = ("fast", "real")
 
@@ -33,14 +34,8 @@ class SourceSettings(NamedTuple):
 
     def check(self) -> None:
         """Raise UserError for what is out of range."""
-        for name in ("width", "height", "fps"):
-            value = getattr(self, name)
-            if not 0 < value <= 16384:
-                raise refuse("{}={}".format(name, value), "is out of range", "give a whole number from 1 to 16384")
-        for name, least in (("patience", 0.1), ("retry", 0.01), ("longest_retry", 0.01)):
-            value = getattr(self, name)
-            if not least <= value <= 3600:
-                raise refuse("{}={:g}".format(name, value), "is out of range", "give {:g} to 3600 s".format(least))
+        require_ranges(self, width=(1, 16384), height=(1, 16384), fps=(1, 16384))
+        require_ranges(self, patience=(0.1, 3600), retry=(0.01, 3600), longest_retry=(0.01, 3600))
         if self.longest_retry < self.retry:
             remedy = "give at least retry={:g}".format(self.retry)
             raise refuse("longest_retry={:g}".format(self.longest_retry), "is shorter than the first", remedy)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple, Optional, Tuple
 
 from deploy.errors import refuse
+from deploy.settings import require_ranges
 
 TOKEN_LENGTH = 16  # characters at least
 _MAKE_TOKEN = "make one: python3 -c 'import secrets; print(secrets.token_urlsafe(24))'"
@@ -37,17 +38,7 @@ class WebSettings(NamedTuple):
 
     def check(self) -> None:
         """Raises UserError naming key, value and what is allowed."""
-        ranges = (
-            ("port", 0, 65535),
-            ("rate", 0.2, 30),
-            ("width", 160, 1920),
-            ("quality", 10, 95),
-            ("clients", 4, 200),
-        )
-        for key, low, high in ranges:
-            value = getattr(self, key)
-            if not low <= value <= high:
-                raise refuse("{}={}".format(key, value), "is out of range", "allowed: {} to {}".format(low, high))
+        require_ranges(self, port=(0, 65535), rate=(0.2, 30), width=(160, 1920), quality=(10, 95), clients=(4, 200))
         if not self.host:
             raise refuse("host=", "is empty", "allowed: 127.0.0.1, 0.0.0.0, or an address of this machine")
         if self.enabled and self.token_file is None and not is_loopback(self.host):

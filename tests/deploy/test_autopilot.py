@@ -392,7 +392,7 @@ def test_settings_that_cannot_be_are_refused(make, tmp_path):
         ({"connection": "tcp:1.2.3.4:5"}, "is no line to an autopilot; write /dev/ttyTHS1,921600"),
         ({"connection": "/dev/ttyS0,12345"}, "no such rate"),
         ({"connection": "udpout:127.0.0.1:99999"}, "is no line"),
-        ({"connection": "udpout:127.0.0.1:9", "rate": 0}, "rate=0: out of range; give 1 to 100"),
+        ({"connection": "udpout:127.0.0.1:9", "rate": 0}, "rate=0: is out of range; allowed: 1 to 100"),
         ({"connection": "udpout:127.0.0.1:9", "angles": "up"}, "allowed: body, image"),
         (
             {"connection": "udpout:127.0.0.1:9", "classes": ("Door",)},

@@ -96,9 +96,9 @@ def test_settings_are_read_and_checked(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("width = 0", "width=0: is out of range; give a whole number from 1"),
+        ("width = 0", "width=0: is out of range; allowed: 1 to 16384"),
         ("fps = 0.5", "fps=0.5: cannot be taken; write a whole number"),
-        ("patience = 0", "patience=0: is out of range; give 0.1 to 3600 s"),
+        ("patience = 0", "patience=0.0: is out of range; allowed: 0.1 to 3600"),
         ("longest_retry = 0.1", "longest_retry=0.1: is shorter than the first; give at least retry=0.5"),
         ("pace = slow", "pace=slow: unknown; allowed: fast, real"),
         ("device =", "device=: is empty"),
