@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NO_CONNECTION",
     "NO_ROOM",
+    "BytesProgress",
     "Transient",
     "connections",
     "download",
@@ -39,7 +40,7 @@ __all__ = [
     "transient_reason",
 ]
 
-Progress = Callable[[int, int | None], None]  # bytes done, bytes in all if known
+BytesProgress = Callable[[int, int | None], None]  # bytes done, bytes in all if known
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the last: a file system of small files
 NO_CONNECTION = "no connection; is there a network?"
@@ -64,7 +65,7 @@ def download(
     size: int | None = None,
     sha256: str | None = None,
     md5: str | None = None,
-    progress: Progress | None = None,
+    progress: BytesProgress | None = None,
     timeout: float = 30,
     attempts: int = 5,
 ) -> Path:
@@ -176,7 +177,9 @@ def _is_at(file: io.FileIO, path: Path) -> bool:
         return False
 
 
-def _receive_patiently(url: str, part: _Part, timeout: float, attempts: int, progress: Progress | None) -> str | None:
+def _receive_patiently(
+    url: str, part: _Part, timeout: float, attempts: int, progress: BytesProgress | None
+) -> str | None:
     """Receive what is missing; returns the MD5 that the server promises, if any. Given up after `attempts` attempts in
     a row that brought nothing."""
     attempt, most = 0, part.size
@@ -192,7 +195,7 @@ def _receive_patiently(url: str, part: _Part, timeout: float, attempts: int, pro
             pause(attempt, reason.wait)
 
 
-def _receive(url: str, part: _Part, timeout: float, progress: Progress | None) -> str | None:
+def _receive(url: str, part: _Part, timeout: float, progress: BytesProgress | None) -> str | None:
     """Ask for what is missing of the version at hand, and append it."""
     import urllib3
 
@@ -211,7 +214,7 @@ def _receive(url: str, part: _Part, timeout: float, progress: Progress | None) -
         raise Transient(transient_reason(error)) from None
 
 
-def _store(url: str, answer: "urllib3.BaseHTTPResponse", part: _Part, progress: Progress | None) -> str | None:
+def _store(url: str, answer: "urllib3.BaseHTTPResponse", part: _Part, progress: BytesProgress | None) -> str | None:
     """Append the answer to what it continues, or start anew with it."""
     refuse_status(url, answer)
     version = answer.headers.get("ETag", "")

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pipeline.settings import read_yaml
 
 __all__ = [
+    "PARITY_PICTURES",
     "Augment",
     "DataSource",
     "Experiment",

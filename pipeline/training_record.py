@@ -20,8 +20,8 @@ class _Result(Protocol):
     def best_weights_sha256(self) -> str: ...
 
 
-SettingsT = TypeVar("SettingsT", bound=BaseModel)
-ResultT = TypeVar("ResultT", bound=BaseModel)
+_SettingsT = TypeVar("_SettingsT", bound=BaseModel)
+_ResultT = TypeVar("_ResultT", bound=BaseModel)
 
 
 def write_record(path: Path, settings: BaseModel, result: BaseModel | None) -> None:
@@ -31,8 +31,8 @@ def write_record(path: Path, settings: BaseModel, result: BaseModel | None) -> N
 
 
 def read_record(
-    path: Path, settings: type[SettingsT], result: type[ResultT], missing: str
-) -> tuple[SettingsT, ResultT | None]:
+    path: Path, settings: type[_SettingsT], result: type[_ResultT], missing: str
+) -> tuple[_SettingsT, _ResultT | None]:
     """Read both. missing: what to do where there is no such file.
 
     Raises:

@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline.photos import read_rgb
 
-__all__ = ["CONTEXT", "SIDE", "background_boxes", "cut_patches"]
+__all__ = ["CONTEXT", "SIDE", "background_boxes", "cut_all", "cut_patches"]
 
 SIDE = 96  # pixels of a patch
 CONTEXT = 2.6  # a patch shows this many times the box's width and height, so that a moved window still lies inside

@@ -30,7 +30,7 @@ from pipeline.train.stages import PlannedTrial, plan_trials
 from pipeline.train.sweep import run_trials
 from pipeline.workspace import Workspace
 
-__all__ = ["cross_check"]
+__all__ = ["Report", "cross_check"]
 
 Report = Callable[[str, int, int, str], None]  # what is being done, how many are done, out of how many, a note
 

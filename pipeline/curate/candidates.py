@@ -13,9 +13,9 @@ from pipeline.curate.review import Candidate
 from pipeline.curate.rules import boxes_by_image
 from pipeline.curated import SPLITS
 
-__all__ = ["BORDERLINE", "review_candidates"]
+__all__ = ["review_candidates"]
 
-BORDERLINE = (0.85, 1.15)  # of a limit: where a person sees most that a number does not
+_BORDERLINE = (0.85, 1.15)  # of a limit: where a person sees most that a number does not
 _SURE = 0.25  # of a prediction: what a detector would report
 _NOBODY_ASKS = {"class", "limit"}  # images without an object of the recipe, and those never looked at
 
@@ -54,7 +54,7 @@ def _candidate(
         rule=rule,
         split=SPLITS[examined.split[index]] if rule == KEPT else None,
         scores={name: float(values[index]) for name, values in examined.scores.items()},
-        borderline=bool(BORDERLINE[0] <= decisions.strain[index] <= BORDERLINE[1]),
+        borderline=bool(_BORDERLINE[0] <= decisions.strain[index] <= _BORDERLINE[1]),
         verdict=decisions.overrides[index] or None,
         predictions=said.boxes[is_sure],
         prediction_scores=said.scores[is_sure],

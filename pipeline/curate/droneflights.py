@@ -19,7 +19,7 @@ from pipeline.curate.review import Candidate
 from pipeline.errors import refuse
 from pipeline.files import write_bytes
 
-__all__ = ["kept_frames", "read_drone_log", "write_kept_frames"]
+__all__ = ["read_drone_log", "write_kept_frames"]
 
 
 def read_drone_log(records: FlightRecords) -> FlightLog:
@@ -44,7 +44,7 @@ def read_drone_log(records: FlightRecords) -> FlightLog:
     return FlightLog(digest.hexdigest(), source, threshold, tuple(map(str, classes)), tuple(frames))
 
 
-def kept_frames(records: FlightRecords, rules: Sequence[str] = ()) -> dict[int, tuple[Path, str, float]]:
+def _kept_frames(records: FlightRecords, rules: Sequence[str] = ()) -> dict[int, tuple[Path, str, float]]:
     """Of every frame that the drone kept and that is still there: picture, rule, and how much so, 0 to 1.
 
     rules: only frames kept by one of them. Of several rules the first that counts is named.
@@ -67,7 +67,7 @@ def write_kept_frames(folder: Path, records: FlightRecords, rules: Sequence[str]
         if rule not in RULES:
             raise refuse(f"--rule {rule}", "unknown", f"allowed: {', '.join(RULES)}")
     log = read_drone_log(records)
-    kept = kept_frames(records, rules)
+    kept = _kept_frames(records, rules)
     frames = {frame.number: frame for frame in log.frames}
     picked = [_picked(frames[number], *kept[number][1:]) for number in sorted(kept) if number in frames]
     if not picked:

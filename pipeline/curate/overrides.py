@@ -14,7 +14,7 @@ from pathlib import Path
 from pipeline.errors import refuse
 from pipeline.files import write_text
 
-__all__ = ["VERDICTS", "Override", "merge_verdicts", "of_verdict", "read_overrides", "verdicts_of", "write_overrides"]
+__all__ = ["VERDICTS", "Override", "merge_verdicts", "read_overrides", "verdicts_of", "write_overrides"]
 
 VERDICTS = ("keep", "drop", "fix")
 
@@ -95,11 +95,6 @@ def write_overrides(path: Path, overrides: Mapping[str, Override]) -> None:
 def verdicts_of(overrides: Mapping[str, Override]) -> dict[str, str]:
     """keep, drop or fix by image id."""
     return {image_id: override.verdict for image_id, override in overrides.items()}
-
-
-def of_verdict(overrides: Mapping[str, Override], verdict: str) -> tuple[str, ...]:
-    """The ids of the photos with that verdict, sorted; with "fix", those that wait for a person."""
-    return tuple(sorted(image_id for image_id, override in overrides.items() if override.verdict == verdict))
 
 
 def merge_verdicts(

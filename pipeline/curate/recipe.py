@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 Flag = Literal["IsOccluded", "IsTruncated", "IsGroupOf", "IsDepiction", "IsInside"]
-ClassName = Annotated[str, Field(min_length=1)]
+_ClassName = Annotated[str, Field(min_length=1)]
 
 _RULES_VERSION = 2  # part of the recipe's hash: raise it when the same recipe would give another set
 
@@ -173,9 +173,9 @@ class Recipe(_Part):
     description: str = ""
     licence: str = Field(min_length=1)
     source: Source
-    classes: tuple[ClassName, ...] = Field(min_length=1)
-    merge_as: ClassName | None = None
-    exclude_images_with: tuple[ClassName, ...] = ()
+    classes: tuple[_ClassName, ...] = Field(min_length=1)
+    merge_as: _ClassName | None = None
+    exclude_images_with: tuple[_ClassName, ...] = ()
     drop_flags: tuple[Flag, ...] = ("IsGroupOf", "IsDepiction", "IsInside")
     keep_backgrounds: bool = False
     # In bits of 64. Two unrelated hashes differ in 32 ± 4 bits; 10 or fewer happens by chance once in 40 million pairs.

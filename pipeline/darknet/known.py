@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.darknet.cfg import Cfg, Section, with_options
-from pipeline.download import Progress, download
+from pipeline.download import BytesProgress, download
 from pipeline.errors import UserError, refuse
 from pipeline.files import file_sha256, write_bytes
 
@@ -85,7 +85,7 @@ def recognised(path: Path) -> KnownWeights | None:
     return next((known for known in same_size if known.sha256 == sha256), None)
 
 
-def fetch_known(known: KnownWeights, folder: Path, progress: Progress | None = None) -> Path:
+def fetch_known(known: KnownWeights, folder: Path, progress: BytesProgress | None = None) -> Path:
     """Get the file to `folder`, unless it is there; returns its path. The next run goes on where this one broke off.
 
     Raises:
@@ -151,7 +151,7 @@ def _text(mask: tuple[int, ...]) -> str:
     return ",".join(str(anchor) for anchor in mask)
 
 
-def _download_from_any(known: KnownWeights, target: Path, progress: Progress | None) -> None:
+def _download_from_any(known: KnownWeights, target: Path, progress: BytesProgress | None) -> None:
     problems: list[UserError] = []
     for url in known.urls:
         try:

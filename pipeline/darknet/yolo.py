@@ -15,7 +15,7 @@ from torch import Tensor
 from pipeline.errors import UserError
 from pipeline.tensors import constant
 
-__all__ = ["Flavour", "YoloHead", "activate", "cost", "decode", "delta", "relative_boxes", "require_trainable"]
+__all__ = ["Flavour", "YoloHead", "activate", "cost", "decode", "delta", "require_trainable"]
 
 Flavour = Literal["alexeyab", "original"]
 
@@ -86,7 +86,7 @@ def activate(raw: Tensor, head: YoloHead) -> Tensor:
     return torch.cat((xy, wh, rest), dim=2)
 
 
-def relative_boxes(output: Tensor, head: YoloHead) -> Tensor:
+def _relative_boxes(output: Tensor, head: YoloHead) -> Tensor:
     """Boxes of every cell and anchor from `activate`'s output (Darknet's get_yolo_box).
 
     Returns:
@@ -115,7 +115,7 @@ def decode(raw: Tensor, head: YoloHead) -> tuple[Tensor, Tensor]:
     """
     output = activate(raw, head)
     batch = int(output.shape[0])
-    boxes = relative_boxes(output, head).reshape(batch, -1, 4)
+    boxes = _relative_boxes(output, head).reshape(batch, -1, 4)
     size = constant((head.network_width, head.network_height), boxes)
     centre, half = boxes[..., :2] * size, boxes[..., 2:] * size / 2
     scores = (output[:, :, 4:5] * output[:, :, 5:]).movedim(2, -1).reshape(batch, -1, head.classes)
@@ -165,7 +165,7 @@ def delta(raw: Tensor, truth: Tensor, head: YoloHead, flavour: Flavour = "alexey
     valid = (truth[..., 0] != 0) & (truth[..., 4] >= 0) & (truth[..., 4] < head.classes)
     values = output.movedim(2, -1)  # (batch, masks, height, width, 5 + classes)
     objectness, classes = values[..., 4], values[..., 5:]
-    is_ignored = _best_iou(relative_boxes(output, head), truth[..., :4], valid) > head.ignore_thresh
+    is_ignored = _best_iou(_relative_boxes(output, head), truth[..., :4], valid) > head.ignore_thresh
     if is_alexeyab:
         is_ignored &= classes.amax(dim=-1) > _IGNORE_CLASS_SCORE
     background = torch.where(is_ignored, 0, -obj_normalizer * objectness)

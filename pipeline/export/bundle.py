@@ -20,7 +20,7 @@ from pipeline.export.source import ExportSource
 from pipeline.files import locked_name
 from pipeline.networks.detector import Detector
 
-__all__ = ["BundleWish", "export_bundle"]
+__all__ = ["BundleWish", "Progress", "export_bundle"]
 
 Progress = Callable[[str, int, int], None]  # what is compared, pictures done, pictures in all
 

@@ -99,7 +99,7 @@ class Graph:
         from onnx import numpy_helper
 
         tensor = self.constants[name]
-        require_whole(tensor, self.name)
+        _require_whole(tensor, self.name)
         try:
             return np.asarray(numpy_helper.to_array(tensor))
         except (TypeError, ValueError, KeyError):
@@ -146,11 +146,11 @@ def read_graph(source: Path | bytes) -> Graph:
     model, name = read_checked(source)
     graph = Graph(model, name, source.parent if isinstance(source, Path) else None)
     for tensor in graph.constants.values():
-        require_whole(tensor, name)
+        _require_whole(tensor, name)
     return graph
 
 
-def require_whole(tensor: Any, name: str) -> None:
+def _require_whole(tensor: Any, name: str) -> None:
     """Refuse a tensor that declares another size than it holds; how long external data are is another matter."""
     import onnx
 

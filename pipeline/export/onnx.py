@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from pipeline.errors import refuse
 from pipeline.networks.detector import Detector
 
-__all__ = ["OPSETS", "Exported", "export_onnx", "taps_of", "watch"]
+__all__ = ["OPSETS", "Exported", "Tap", "export_onnx", "taps_of", "watch"]
 
 OPSETS = (11, 12, 13)  # Resize as it is written here needs 11
 _IMAGES, _BOXES, _SCORES = "images", "boxes", "scores"

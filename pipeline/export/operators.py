@@ -9,7 +9,7 @@ import numpy as np
 from jetson.parser import Parser, Restriction
 from pipeline.export.graph import Graph, plain_text
 
-__all__ = ["Finding", "node_findings"]
+__all__ = ["Finding", "Severity", "node_findings"]
 
 Severity = Literal["error", "warning"]
 

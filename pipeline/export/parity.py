@@ -22,7 +22,7 @@ from pipeline.train.metrics import COUNTED, NMS_THRESHOLD, SCORE_THRESHOLD, aver
 if TYPE_CHECKING:
     from pipeline.curated import LabelledImage
 
-__all__ = ["LIMITS", "Candidate", "Comparison", "Differences", "Parity", "check_parity"]
+__all__ = ["LIMITS", "Candidate", "Comparison", "Differences", "Parity", "Progress", "check_parity"]
 
 Progress = Callable[[int, int], None]  # pictures done, pictures in all
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.report.pictures import COLOURS, picture
 
-__all__ = ["plot_accuracy", "plot_differences"]
+__all__ = ["Curves", "plot_accuracy", "plot_differences"]
 
 # By start: for each seed a list over the layers; None where a layer has no figure.
 Curves = Mapping[str, Sequence[Sequence[float | None]]]

@@ -26,7 +26,7 @@ from pipeline.workspace import Workspace
 if TYPE_CHECKING:
     from pipeline.train.pairing import Pair
 
-__all__ = ["detections_section"]
+__all__ = ["Progress", "detections_section"]
 
 Progress = Callable[[int, int], None]  # pictures done, pictures in all
 

@@ -4,7 +4,7 @@ Style, script and the plotting library are written into it, so that it can be co
 uPlot (MIT licence; its text goes along).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from pipeline.files import write_text
 from pipeline.report.answer import answer_section
 from pipeline.report.blocks import Block, Fold, Plot, Section
 from pipeline.report.evidence import read_evidence
-from pipeline.report.frames import detections_section
+from pipeline.report.frames import Progress, detections_section
 from pipeline.report.origins import (
     asked_section,
     curation_section,
@@ -33,8 +33,6 @@ __all__ = ["render", "write_report"]
 
 _FOLDER = Path(__file__).parent
 _LIBRARY = _FOLDER / "vendor" / "uplot"
-
-Progress = Callable[[int, int], None]  # pictures that the detector was run on, pictures in all
 
 
 def write_report(

@@ -8,7 +8,18 @@ from pipeline.report.columns import ruled
 from pipeline.train.stages import PlannedTrial
 from pipeline.train.trial import Evaluation, TrialResult, TrialSettings
 
-__all__ = ["Arm", "arms_of_stage", "arms_of_trials", "by_arm", "curves_text", "goal", "reached", "spread", "table_text"]
+__all__ = [
+    "SHARE",
+    "Arm",
+    "arms_of_stage",
+    "arms_of_trials",
+    "by_arm",
+    "curves_text",
+    "goal",
+    "reached",
+    "spread",
+    "table_text",
+]
 
 # The share of the stage's best AP that counts as having got there.
 SHARE = 0.9

@@ -18,7 +18,7 @@ from pipeline.workspace import Workspace
 
 __all__ = ["Advice", "Rated", "advise", "probe_rounds", "rate"]
 
-LEAST_ITERATIONS = 5  # of a probe; fewer tell nothing
+_LEAST_ITERATIONS = 5  # of a probe; fewer tell nothing
 _FINALISTS = 2  # at least, and a third of the arms
 
 
@@ -143,8 +143,8 @@ def rate(probes: Sequence[Probe], line: Line | None) -> list[Rated]:
 def _iterations(arms: list[Arm], budget: float) -> int:
     """As many as the budget pays for every arm, at least a few, and no more than the sweep's."""
     most = min(arm.iterations for arm in arms)
-    paid = (count for count in range(most, LEAST_ITERATIONS, -1) if sum(arm.cost(count) for arm in arms) <= budget)
-    return next(paid, min(LEAST_ITERATIONS, most))
+    paid = (count for count in range(most, _LEAST_ITERATIONS, -1) if sum(arm.cost(count) for arm in arms) <= budget)
+    return next(paid, min(_LEAST_ITERATIONS, most))
 
 
 def _row(rated: Rated) -> dict[str, Any]:

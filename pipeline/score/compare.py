@@ -14,7 +14,7 @@ from pipeline.score.difference import LayerDifference, differences, over_null
 from pipeline.score.outline import Outline
 from pipeline.score.threshold import Rule, freeze_value, layer_figures
 
-__all__ = ["Comparison", "compare", "compared_layers", "layer_numbers", "reinitialised_between", "row_of"]
+__all__ = ["Comparison", "compare", "compared_layers", "layer_numbers", "row_of"]
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def compare(
         known = ", ".join(map(str, old.outline.layers))
         raise refuse(f"--reinitialised {unknown[0]}", "no layer with weights", f"layers with weights are {known}")
     outline = old.outline.only(part)
-    random = reinitialised_between(old, new) | frozenset(reinitialised or ())
+    random = _reinitialised_between(old, new) | frozenset(reinitialised or ())
     layers, nulls = compared_layers(outline, old, new, third, random)
     value = None if threshold is None else freeze_value(outline, layer_figures(layers, is_folded), threshold, rule)
     return Comparison(
@@ -155,7 +155,7 @@ def compared_layers(
     return layers, tuple(by_name[found.convolution.name] for found in layers)
 
 
-def reinitialised_between(before: Checkpoint, after: Checkpoint) -> frozenset[int]:
+def _reinitialised_between(before: Checkpoint, after: Checkpoint) -> frozenset[int]:
     """Layers that some trial's records say were random between the two: in BEFORE already, or when AFTER's began."""
     is_one_trial = before.trial is not None and after.trial is not None and _root(before) == _root(after)
     at_begin = frozenset() if is_one_trial else after.random_before()

@@ -20,7 +20,7 @@ from pipeline.networks.families import architecture
 from pipeline.networks.foreign import ForeignDetector
 from pipeline.score.outline import Outline, darknet_outline, in_part, traced_outline
 
-__all__ = ["CLASSIFIERS", "Comparable", "comparable", "comparable_cfg"]
+__all__ = ["CLASSIFIERS", "Comparable", "Weights", "comparable", "comparable_cfg"]
 
 Weights = Mapping[str, Tensor]
 

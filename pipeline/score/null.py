@@ -15,7 +15,7 @@ from pipeline.train.stages import PlannedTrial, plan_trials
 from pipeline.train.trial import TrialResult
 from pipeline.workspace import Workspace
 
-__all__ = ["null_experiment", "plan_null"]
+__all__ = ["Finished", "plan_null"]
 
 Finished = Sequence[tuple[PlannedTrial, TrialResult]]
 
@@ -28,7 +28,7 @@ def plan_null(
     Starts that take the same weights share a null trial. Trials that start from chance, from a file or from published
     weights have none: their data is not here.
     """
-    derived = null_experiment(experiment, finished)
+    derived = _null_experiment(experiment, finished)
     planned = {trial.name: trial for trial in plan_trials(derived, workspace)}
     of_trial = {}
     for trial, result in finished:
@@ -38,7 +38,7 @@ def plan_null(
     return derived, of_trial
 
 
-def null_experiment(experiment: Experiment, finished: Finished) -> Experiment:
+def _null_experiment(experiment: Experiment, finished: Finished) -> Experiment:
     """The experiment with a null stage more for each stage, start, freeze and number of iterations."""
     stages: dict[tuple[str, str, str], Stage] = {}
     for trial, result in finished:

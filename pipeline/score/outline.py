@@ -17,7 +17,7 @@ from pipeline.darknet import Cfg, DarknetNetwork
 from pipeline.darknet.network import BATCH_NORM_EPS, ConvolutionalLayer
 from pipeline.errors import refuse
 
-__all__ = ["PARTS", "Convolution", "Norm", "Outline", "darknet_outline", "in_part", "traced_outline"]
+__all__ = ["PARTS", "Convolution", "Norm", "Outline", "Part", "darknet_outline", "in_part", "traced_outline"]
 
 Part = Literal["bottleneck", "trunk", "head"]
 # What can be chosen of a network, and the parts that belong to it.

@@ -19,7 +19,7 @@ from pipeline.score.similarity import Similarity, measure_similarity
 from pipeline.score.start import StartNetwork
 from pipeline.train.dataset import load_images
 
-__all__ = ["LARGE", "SIMILAR", "Plan", "make_plan"]
+__all__ = ["LARGE", "SIMILAR", "Plan", "Progress", "make_plan"]
 
 LARGE = 1000  # pictures; about as many as a class has in ImageNet
 SIMILAR = 0.5  # half-way between the start's own pictures and scrambled ones

@@ -11,7 +11,7 @@ from pipeline.download import download
 from pipeline.errors import UserError, refuse
 from pipeline.files import file_sha256
 
-__all__ = ["fetch_pretrained", "pretrained_files", "published_address"]
+__all__ = ["BytesProgress", "fetch_pretrained", "pretrained_files", "published_address"]
 
 BytesProgress = Callable[[str, int, int | None], None]  # name of the network, bytes done, bytes in all if known
 

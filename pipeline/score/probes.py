@@ -3,7 +3,7 @@
 An arm is a start with a freeze count. Knows nothing about what is concluded from a probe.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import refuse
@@ -11,14 +11,11 @@ from pipeline.experiment import DataSource, Experiment, Freeze, Stage, Start
 from pipeline.interrupt import StopQuestion
 from pipeline.score.cost import Cost, training_cost
 from pipeline.train.freeze import freeze_label
-from pipeline.train.loop import Step
 from pipeline.train.stages import PlannedTrial, plan_trials, require_current
-from pipeline.train.sweep import run_trials
+from pipeline.train.sweep import OnStep, run_trials
 from pipeline.workspace import Workspace
 
 __all__ = ["Arm", "Probe", "arms_of", "run_probes"]
-
-OnStep = Callable[[PlannedTrial, Step], None]
 
 
 @dataclass(frozen=True)

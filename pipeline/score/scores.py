@@ -21,6 +21,7 @@ from pipeline.workspace import Workspace
 __all__ = [
     "Accuracy",
     "NullTask",
+    "Progress",
     "ScoredTrial",
     "Scores",
     "finished_trials",

@@ -3,11 +3,11 @@
 Knows nothing about the target but its classes.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.curated import CuratedSet, read_curated_set
+from pipeline.download import BytesProgress
 from pipeline.errors import UserError, refuse
 from pipeline.files import file_sha256
 from pipeline.networks.detector import Detector
@@ -19,8 +19,6 @@ from pipeline.workspace import Workspace
 __all__ = ["StartNetwork", "read_start"]
 
 _NETWORK = "yolov3-tiny"
-
-Progress = Callable[[int, int | None], None]  # bytes done, bytes in all if known
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ def read_start(
     resize: str | None,
     classes: tuple[str, ...],
     workspace: Workspace,
-    progress: Progress | None = None,
+    progress: BytesProgress | None = None,
 ) -> StartNetwork:
     """Read a start for a target with these classes. Heads of as many classes are kept, others are left random.
 

@@ -20,7 +20,7 @@ from pipeline.synthetic.light import expose, random_light
 from pipeline.synthetic.plan import Street, add_blank, add_clutter, add_distance, add_front
 from pipeline.synthetic.scene import Label, find_labels, render, visible_wall
 
-__all__ = ["COLUMNS", "draw_fronts", "draw_picture"]
+__all__ = ["COLUMNS", "draw_fronts"]
 
 COLUMNS = (
     *("ImageID", "Source", "LabelName", "Confidence", "XMin", "XMax", "YMin", "YMax"),
@@ -58,7 +58,7 @@ def draw_fronts(
             rows.writerow(COLUMNS)
             for index, sort in enumerate(sorts):
                 rng = np.random.default_rng([seed, index])
-                picture, labels = draw_picture(sort, width, height, rng)
+                picture, labels = _draw_picture(sort, width, height, rng)
                 image_id = hashlib.sha256(f"{seed}/{index}".encode()).hexdigest()[:16]
                 quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(60, 96))]
                 cv2.imwrite(str(folder / "data" / f"{image_id}.jpg"), picture[:, :, ::-1], quality)
@@ -68,7 +68,7 @@ def draw_fronts(
         _write_classes(folder / "metadata")
 
 
-def draw_picture(sort: str, width: int, height: int, rng: np.random.Generator) -> tuple[np.ndarray, list[Label]]:
+def _draw_picture(sort: str, width: int, height: int, rng: np.random.Generator) -> tuple[np.ndarray, list[Label]]:
     """One picture, (height, width, 3) uint8 RGB, and its labels; sort: "generic", "target" or "street"."""
     street = Street()
     camera = (_plan_street if sort == "street" else _plan_front)(street, sort, width, height, rng)

@@ -143,10 +143,10 @@ def _seen_x(camera: Camera, z: float, across: float) -> float:
     return float(camera.position[0] + depth * (forward[0] / forward[2] + across * camera.width / camera.focal))
 
 
-Style = tuple[str, tuple[float, float], Look]
+_Style = tuple[str, tuple[float, float], Look]
 
 
-def _styles(floors: int, rng: np.random.Generator) -> list[Style]:
+def _styles(floors: int, rng: np.random.Generator) -> list[_Style]:
     """For every floor the kind of window, its size and what all of its windows share; one or two kinds in all."""
     upper = [name for name in WINDOWS if name != "Shop window"]
     names = [upper[index] for index in rng.permutation(len(upper))[: int(rng.integers(1, 3))]]

@@ -14,7 +14,7 @@ from pipeline.synthetic.catalogue import Colour
 from pipeline.synthetic.street import Cutout
 from pipeline.synthetic.walls import Building, Item, Wall, noise_tile, paint_wall
 
-__all__ = ["Label", "Scene", "find_labels", "render", "visible_wall"]
+__all__ = ["Bounds", "Label", "Scene", "find_labels", "render", "visible_wall"]
 
 _FINER = 2  # pixels are drawn this many times finer along each side and averaged
 _SEEN_AT_LEAST = 0.1  # of an object; below it nobody could tell what it is, and it gets no label

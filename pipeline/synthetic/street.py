@@ -33,7 +33,7 @@ class Cutout:
     group: bool = False
 
 
-Shapes = list[tuple[np.ndarray, Colour]]
+_Shapes = list[tuple[np.ndarray, Colour]]
 
 
 def furniture(name: str, x: float, z: float, rng: np.random.Generator) -> Cutout:
@@ -54,7 +54,7 @@ def balcony(x0: float, x1: float, floor: float, colour: Colour, bars: int) -> Cu
 def cables(x0: float, x1: float, height: float, z: float) -> Cutout:
     """Two sagging lines; they carry no label."""
     along = np.linspace(0, 1, 12)
-    shapes: Shapes = []
+    shapes: _Shapes = []
     for offset in (0.0, 0.35):
         line = np.column_stack([x0 + (x1 - x0) * along, height + offset - 2.4 * along * (1 - along)])
         shapes.append((np.concatenate([line, line[::-1] - (0, 0.03)]), _DARK))
@@ -82,7 +82,7 @@ def far_block(x: float, z: float, rng: np.random.Generator) -> list[Cutout]:
     return blocks
 
 
-def _upright(shapes: Shapes) -> tuple[tuple[np.ndarray, Colour], ...]:
+def _upright(shapes: _Shapes) -> tuple[tuple[np.ndarray, Colour], ...]:
     return tuple((points * (1, -1), colour) for points, colour in shapes)
 
 
@@ -99,11 +99,11 @@ def _any(colours: tuple[Colour, ...], rng: np.random.Generator) -> Colour:
     return colours[rng.integers(len(colours))]
 
 
-def _car(rng: np.random.Generator) -> Shapes:
+def _car(rng: np.random.Generator) -> _Shapes:
     paint = _any(COLOURS, rng)
     glass = Colour(72, 86, 98)
     if rng.random() < 0.3:  # seen from its front
-        shapes: Shapes = [(_box(x, 0, x + 0.22, 0.5), _TYRE) for x in (-0.8, 0.58)]
+        shapes: _Shapes = [(_box(x, 0, x + 0.22, 0.5), _TYRE) for x in (-0.8, 0.58)]
         shapes.append((_box(-0.88, 0.25, 0.88, 0.85), paint))
         shapes.append((np.array([[-0.8, 0.85], [0.8, 0.85], [0.6, 1.45], [-0.6, 1.45]]), shade(paint, 0.9)))
         shapes.append((np.array([[-0.7, 0.88], [0.7, 0.88], [0.54, 1.36], [-0.54, 1.36]]), glass))
@@ -122,10 +122,10 @@ def _car(rng: np.random.Generator) -> Shapes:
     return shapes
 
 
-def _tree(rng: np.random.Generator) -> Shapes:
+def _tree(rng: np.random.Generator) -> _Shapes:
     tall, wide = rng.uniform(3.5, 8.0), rng.uniform(0.9, 1.7)
     leaf = _any(_LEAVES, rng)
-    shapes: Shapes = [(np.array([[-0.14, 0], [0.14, 0], [0.07, tall - 0.8], [-0.07, tall - 0.8]]), _BARK)]
+    shapes: _Shapes = [(np.array([[-0.14, 0], [0.14, 0], [0.07, tall - 0.8], [-0.07, tall - 0.8]]), _BARK)]
     for _ in range(int(rng.integers(16, 32))):
         angle, reach = rng.uniform(0, 2 * np.pi), np.sqrt(rng.random())
         x, height = np.cos(angle) * reach * wide, tall - wide + np.sin(angle) * reach * wide * 1.1
@@ -133,9 +133,9 @@ def _tree(rng: np.random.Generator) -> Shapes:
     return shapes
 
 
-def _lamp(rng: np.random.Generator) -> Shapes:
+def _lamp(rng: np.random.Generator) -> _Shapes:
     tall = rng.uniform(3.2, 5.5)
-    pole: Shapes = [(_box(-0.06, 0, 0.06, tall), _DARK), (_box(-0.14, 0, 0.14, 0.5), _DARK)]
+    pole: _Shapes = [(_box(-0.06, 0, 0.06, tall), _DARK), (_box(-0.14, 0, 0.14, 0.5), _DARK)]
     if rng.random() < 0.5:  # an arm over the road
         return [*pole, (_box(0, tall - 0.1, 1.0, tall), _DARK), (_box(0.6, tall - 0.25, 1.15, tall), _METAL)]
     head = np.array([[-0.14, tall], [0.14, tall], [0.24, tall + 0.5], [-0.24, tall + 0.5]])
@@ -143,9 +143,9 @@ def _lamp(rng: np.random.Generator) -> Shapes:
     return [*pole, (head, Colour(250, 238, 190)), (cap, _DARK)]
 
 
-def _sign(rng: np.random.Generator) -> Shapes:
+def _sign(rng: np.random.Generator) -> _Shapes:
     tall, board = rng.uniform(2.0, 2.8), _any(COLOURS, rng)
-    shapes: Shapes = [(_box(-0.05, 0, 0.05, tall), _METAL)]
+    shapes: _Shapes = [(_box(-0.05, 0, 0.05, tall), _METAL)]
     if rng.random() < 0.5:
         return [*shapes, (_disc(0, tall, 0.42, 0.42), Colour(186, 38, 36)), (_disc(0, tall, 0.28, 0.28), COLOURS[2])]
     wide, high = rng.uniform(0.5, 0.9), rng.uniform(0.4, 0.7)
@@ -156,11 +156,11 @@ def _sign(rng: np.random.Generator) -> Shapes:
     return shapes
 
 
-def _person(rng: np.random.Generator) -> Shapes:
+def _person(rng: np.random.Generator) -> _Shapes:
     size, skin = rng.uniform(0.92, 1.08), _any(_SKIN, rng)
     coat, legs = _any(COLOURS, rng), shade(_any(COLOURS, rng), 0.7)
     stride = rng.uniform(0.05, 0.22)
-    shapes: Shapes = []
+    shapes: _Shapes = []
     for x in (-stride, stride):
         shapes.append((np.array([[x - 0.07, 0], [x + 0.09, 0], [0.14, 0.85], [-0.14, 0.85]]), legs))
     shapes.append((np.array([[-0.2, 0.75], [0.2, 0.75], [0.25, 1.4], [0.1, 1.48], [-0.1, 1.48], [-0.25, 1.4]]), coat))
@@ -169,9 +169,9 @@ def _person(rng: np.random.Generator) -> Shapes:
     return [(points * size, colour) for points, colour in shapes]
 
 
-def _bin(rng: np.random.Generator) -> Shapes:
+def _bin(rng: np.random.Generator) -> _Shapes:
     tint = _any(COLOURS, rng)
-    shapes: Shapes = [(np.array([[-0.27, 0.06], [0.27, 0.06], [0.33, 1.0], [-0.33, 1.0]]), tint)]
+    shapes: _Shapes = [(np.array([[-0.27, 0.06], [0.27, 0.06], [0.33, 1.0], [-0.33, 1.0]]), tint)]
     shapes.append((_box(-0.37, 0.98, 0.37, 1.1), shade(tint, 0.65)))
     shapes.append((_disc(0.2, 0.1, 0.1, 0.1), _TYRE))
     return [*shapes, (_box(-0.15, 0.55, 0.15, 0.75), shade(tint, 1.35))]

@@ -19,7 +19,7 @@ from pipeline.train.feed import Feed, sent
 from pipeline.train.memory import FREE_SHARE, available_memory
 from pipeline.train.schedule import Batch
 
-__all__ = ["FeatureCache", "open_cache"]
+__all__ = ["FeatureCache", "Place", "open_cache"]
 
 Place = Literal["device", "memory", "disk"]
 

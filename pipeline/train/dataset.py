@@ -21,7 +21,7 @@ from pipeline.files import new_file
 if TYPE_CHECKING:
     from pipeline.curated import LabelledImage
 
-__all__ = ["ImageTensors", "load_images"]
+__all__ = ["ImageTensors", "Progress", "load_images"]
 
 _LONG_AGO = 24 * 3600  # seconds; nobody decodes for a day
 

@@ -13,14 +13,15 @@ import torch
 
 from deploy.frame import Detections
 from pipeline.curated import CuratedSet, LabelledImage
+from pipeline.download import BytesProgress
 from pipeline.files import file_sha256
 from pipeline.networks.detector import Detector
 from pipeline.train.dataset import load_images
 from pipeline.train.metrics import COUNTED, Scores, detect, score
-from pipeline.train.pairing import BytesProgress, Wish, read_pair
+from pipeline.train.pairing import Wish, read_pair
 from pipeline.workspace import Workspace
 
-__all__ = ["Evaluated", "evaluate_network"]
+__all__ = ["Evaluated", "Progress", "evaluate_network"]
 
 Progress = Callable[[int, int], None]  # pictures done, pictures in all
 

@@ -12,7 +12,7 @@ from pipeline.errors import refuse
 from pipeline.files import write_text
 from pipeline.train.anchors import anchors_of, average_iou, box_sizes, possible_recall
 
-__all__ = ["Fit", "FittedAnchors", "anchors_line", "anchors_text", "fit_anchors"]
+__all__ = ["Fit", "FittedAnchors", "anchors_line", "anchors_text", "cfg_anchors", "fit_anchors"]
 
 
 @dataclass(frozen=True)

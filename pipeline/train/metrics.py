@@ -32,7 +32,6 @@ __all__ = [
     "coco_scores",
     "detect",
     "evaluate",
-    "precision_and_recall",
     "score",
 ]
 
@@ -193,17 +192,6 @@ def average_precision(
         One number from 0 to 1 per class; NaN for a class without labels.
     """
     return [_class_ap(_matches(detections, truths, index, threshold)) for index in range(class_count)]
-
-
-def precision_and_recall(
-    detections: Sequence[Detections], truths: Sequence["LabelledImage"], class_count: int, score: float = COUNTED
-) -> tuple[float, float]:
-    """Precision and recall of the detections above `score` at IoU 0.5, all classes together (validate_detector_map).
-
-    Precision of no detections is 0.
-    """
-    matched = (_matches(detections, truths, index, 0.5) for index in range(class_count))
-    return _precision_and_recall([_counts(matches, score) for matches in matched])
 
 
 def _precision_and_recall(counts: Sequence[Counts]) -> tuple[float, float]:

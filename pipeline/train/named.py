@@ -3,13 +3,13 @@
 For every command that takes a network with its weights. Knows nothing of what is done with them.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.curated import hash_curated_set
 from pipeline.darknet import Cfg, DarknetNetwork, with_options
 from pipeline.darknet.known import KnownWeights, fetch_known, known_weights, recognised
+from pipeline.download import BytesProgress
 from pipeline.errors import refuse
 from pipeline.networks.darknet import DarknetDetector
 from pipeline.networks.families import Architecture, architecture
@@ -17,8 +17,6 @@ from pipeline.train.trial import TrialFolder, TrialResult, TrialSettings
 from pipeline.workspace import Workspace
 
 __all__ = ["NamedWeights", "Trained", "finished_trial", "named_weights", "own_resize", "require_resize", "sized"]
-
-Progress = Callable[[int, int | None], None]  # bytes done, bytes in all if known
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class NamedWeights:
     file: Path | None
     known: KnownWeights | None
 
-    def fetched(self, workspace: Workspace, progress: Progress | None = None) -> Path:
+    def fetched(self, workspace: Workspace, progress: BytesProgress | None = None) -> Path:
         """The file, downloaded where it must be."""
         if self.file is not None:
             return self.file

@@ -4,7 +4,6 @@ Finds the network, its weights, its input size and resize mode, and refuses what
 of training but the folder that a trial leaves, and nothing of what is done with the pair.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,6 +11,7 @@ from typing import Literal
 from pipeline.curated import CuratedSet, LabelledImage, hash_curated_set, read_curated_set
 from pipeline.darknet import Cfg, network_cfg, read_cfg, shipped_networks
 from pipeline.darknet.known import KnownWeights, require_masks, with_known_masks
+from pipeline.download import BytesProgress
 from pipeline.errors import UserError, refuse
 from pipeline.networks.detector import Detector
 from pipeline.networks.families import architecture, square
@@ -26,10 +26,9 @@ from pipeline.train.named import (
 )
 from pipeline.workspace import Workspace
 
-__all__ = ["BytesProgress", "Pair", "Resize", "Wish", "read_pair"]
+__all__ = ["Pair", "Resize", "Wish", "read_pair"]
 
 Resize = Literal["stretch", "letterbox"]
-BytesProgress = Callable[[int, int | None], None]  # bytes done, bytes in all if known
 
 
 @dataclass(frozen=True)

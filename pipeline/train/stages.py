@@ -20,7 +20,7 @@ from pipeline.train.starts import file_layers, known_layers, weights_file
 from pipeline.train.trial import TrialFolder, TrialSettings
 from pipeline.workspace import Workspace
 
-__all__ = ["PlannedTrial", "data_hash", "plan_trials", "require_current", "set_folder", "trial_settings"]
+__all__ = ["PlannedTrial", "data_hash", "plan_trials", "require_current", "set_folder", "start_file", "trial_settings"]
 
 
 @dataclass(frozen=True)

@@ -3,21 +3,19 @@
 Knows nothing of how a trial trains.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from pipeline.darknet import Cfg, DarknetNetwork, network_cfg
 from pipeline.darknet.known import KnownWeights, fetch_known, known_weights, recognised, require_masks
+from pipeline.download import BytesProgress
 from pipeline.errors import UserError, refuse
 from pipeline.experiment import Experiment, Start
 from pipeline.networks.families import Architecture
 from pipeline.train.trial import TrialFolder
 
 __all__ = ["file_layers", "known_layers", "require_same_layers", "weights_file"]
-
-Progress = Callable[[int, int | None], None]  # bytes done, bytes in all if known
 
 
 def file_layers(path: Path, start: Start, network: Architecture, experiment: Experiment, where: str) -> tuple[int, ...]:
@@ -32,12 +30,12 @@ def file_layers(path: Path, start: Start, network: Architecture, experiment: Exp
         is_whole = start.layers is None and path.is_file()
         hint = "; of another number of classes take the layers before the heads (layers: ...)" if is_whole else ""
         raise UserError(f"{where}: {error}{hint}") from None
-    loaded = trained_among(loaded, path)
+    loaded = _trained_among(loaded, path)
     known = recognised(path)
     return loaded if known is None else _fitting_layers(known, start, network, experiment, where)
 
 
-def trained_among(layers: tuple[int, ...], path: Path) -> tuple[int, ...]:
+def _trained_among(layers: tuple[int, ...], path: Path) -> tuple[int, ...]:
     """Those of a file's layers that were ever trained: a trial of ours says so of the files in its folder."""
     trial = TrialFolder.holding(path)
     result = trial.read()[1] if trial else None
@@ -68,7 +66,7 @@ def _fitting_layers(
     return tuple(index for index in network.outline().weighted_layers if index < layers)
 
 
-def weights_file(start: Start, folder: Path, progress: Progress | None = None) -> Path | None:
+def weights_file(start: Start, folder: Path, progress: BytesProgress | None = None) -> Path | None:
     """The file of a start that names one, downloaded into `folder` where needed; None for others."""
     if start.known is not None:
         return fetch_known(known_weights(start.known), folder, progress)

@@ -20,7 +20,7 @@ from pipeline.train.stages import PlannedTrial, data_hash, start_file, trial_set
 from pipeline.train.trial import TrialResult, TrialSettings
 from pipeline.workspace import Workspace
 
-__all__ = ["Trials", "first_of", "run_trials"]
+__all__ = ["OnDecoded", "OnStep", "Trials", "first_of", "run_trials"]
 
 OnStep = Callable[[PlannedTrial, Step], None]
 OnDecoded = Callable[[str, int, int], None]  # name of the set, pictures decoded, pictures in all

@@ -8,7 +8,6 @@ from pipeline.curate.overrides import (
     VERDICTS,
     Override,
     merge_verdicts,
-    of_verdict,
     read_overrides,
     verdicts_of,
     write_overrides,
@@ -96,5 +95,3 @@ def test_a_review_changes_what_it_showed_and_nothing_else() -> None:
         "new": Override("keep"),
     }
     assert verdicts_of(merged)["unseen"] == "drop"
-    assert of_verdict(merged, "drop") == ("changed", "unseen")
-    assert of_verdict(merged, "fix") == ("same",)

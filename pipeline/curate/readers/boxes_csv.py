@@ -14,9 +14,9 @@ import numpy as np
 from pipeline.curate.annotations import FLAGS
 from pipeline.errors import UserError, refuse
 
-__all__ = ["COLUMNS", "read_boxes", "read_classes", "read_text"]
+__all__ = ["read_boxes", "read_classes"]
 
-COLUMNS = ("ImageID", "Source", "LabelName", "Confidence", "XMin", "XMax", "YMin", "YMax", *FLAGS)
+_COLUMNS = ("ImageID", "Source", "LabelName", "Confidence", "XMin", "XMax", "YMin", "YMax", *FLAGS)
 _NUMBERS = ("Confidence", "XMin", "XMax", "YMin", "YMax")
 _ROUNDING = 1e-3  # of the photo: what a coordinate may lie beyond its edge, where it is put
 _MEMORY = "700MB"  # of DuckDB; the official training boxes need less than half of it
@@ -26,7 +26,7 @@ def read_classes(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Labels such as /m/0d4v4 and their display names, a pair per line, with or without a header."""
     remedy = "list a label and its display name per line, as in /m/0d4v4,Window"
     rows = [
-        (number, row) for number, row in enumerate(csv.reader(read_text(path, remedy).splitlines()), start=1) if row
+        (number, row) for number, row in enumerate(csv.reader(_read_text(path, remedy).splitlines()), start=1) if row
     ]
     rows = [(number, row) for number, row in rows if row != ["LabelName", "DisplayName"]]
     for number, row in rows:
@@ -43,7 +43,7 @@ def read_classes(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(row[0] for _, row in rows), tuple(row[1] for _, row in rows)
 
 
-def read_text(path: Path, remedy: str) -> str:
+def _read_text(path: Path, remedy: str) -> str:
     """Content of a text file; what is no text is refused."""
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -108,11 +108,11 @@ def _read_header(path: Path) -> list[str]:
         raise refuse(path, "no such file", "put the boxes there in the official Open Images columns")
     with path.open("rb") as file:
         header = file.readline().decode("utf-8-sig", errors="replace").strip().split(",")
-    missing = [name for name in COLUMNS if name not in header]
+    missing = [name for name in _COLUMNS if name not in header]
     if missing:
-        raise refuse(f"{path} line 1", f"no column {', '.join(missing)}", f"the columns are {','.join(COLUMNS)}")
+        raise refuse(f"{path} line 1", f"no column {', '.join(missing)}", f"the columns are {','.join(_COLUMNS)}")
     if len(set(header)) < len(header):
-        raise refuse(f"{path} line 1", "a column name twice", f"the columns are {','.join(COLUMNS)}")
+        raise refuse(f"{path} line 1", "a column name twice", f"the columns are {','.join(_COLUMNS)}")
     return header
 
 
@@ -137,7 +137,7 @@ def _load_text(connection: Any, path: Path, header: list[str], only: Sequence[st
     for row, parts in connection.execute(wrong, [len(header), last or 0]).fetchall():
         found = "a blank line" if parts == [""] else f"{len(parts)} values"
         raise refuse(f"{path} line {row}", found, f"give {len(header)} values separated by commas, as the header has")
-    values = ", ".join(f"parts[{header.index(name) + 1}] AS {name}" for name in COLUMNS)
+    values = ", ".join(f"parts[{header.index(name) + 1}] AS {name}" for name in _COLUMNS)
     labels = "" if only is None else f" AND LabelName IN ({', '.join(map(_quoted, only))})"
     connection.execute(f"CREATE TABLE lines AS SELECT row, {values} FROM whole WHERE row <= ?{labels}", [last or 0])
     connection.execute("DROP TABLE whole")

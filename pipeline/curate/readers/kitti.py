@@ -20,7 +20,7 @@ from pipeline.yolo_folder import photos_in
 
 __all__ = ["read_kitti"]
 
-CLASSES = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc", "DontCare")
+_CLASSES = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc", "DontCare")
 _TRUNCATED = 0.15  # devkit_object, readme.txt: easy objects are truncated by 15 % at most
 _OCCLUDED: dict[float, int] = {0: 0, 1: 1, 2: 1, 3: UNKNOWN, -1: UNKNOWN}
 
@@ -53,15 +53,15 @@ def read_kitti(folder: Path, options: Mapping[str, str]) -> Annotations:
             if line.strip()
         ]
     seen = np.array([sizes[photo.stem] for photo in photos], dtype=np.float64)
-    return collected(files, CLASSES, photos, seen, boxes)
+    return collected(files, _CLASSES, photos, seen, boxes)
 
 
 def _box(where: str, line: str, image_id: str, size: tuple[int, int], file: int, row: int) -> NewBox:
     words = line.split()
     if len(words) not in (15, 16):  # with a score, as a detector writes it
         raise refuse(where, f"{len(words)} words", "a row of label_2 has fifteen")
-    if words[0] not in CLASSES:
-        raise refuse(where, f"class {shown(words[0])}", f"KITTI has {', '.join(CLASSES)}")
+    if words[0] not in _CLASSES:
+        raise refuse(where, f"class {shown(words[0])}", f"KITTI has {', '.join(_CLASSES)}")
     try:
         numbers = np.array(words[1:], dtype=np.float64)
     except ValueError:
@@ -73,7 +73,7 @@ def _box(where: str, line: str, image_id: str, size: tuple[int, int], file: int,
         raise refuse(where, f"occluded {words[2]}", "give 0, 1, 2 or 3")
     box = inside(where, numbers[3:7], *size)
     if words[0] == "DontCare":
-        return NewBox(image_id, CLASSES.index("DontCare"), box, file, row, {"IsGroupOf": 1})
+        return NewBox(image_id, _CLASSES.index("DontCare"), box, file, row, {"IsGroupOf": 1})
     is_truncated = UNKNOWN if truncated < 0 else int(truncated > _TRUNCATED)
     flags = {"IsTruncated": is_truncated, "IsOccluded": _OCCLUDED[occluded], "IsGroupOf": 0}
-    return NewBox(image_id, CLASSES.index(words[0]), box, file, row, flags)
+    return NewBox(image_id, _CLASSES.index(words[0]), box, file, row, flags)
