@@ -3,16 +3,17 @@
 from pathlib import Path
 
 from deploy.cli import main as detect
+from pipeline.curating import curate_sets, curation_text
 from pipeline.errors import UserError, refuse
 from pipeline.experiment import read_experiment
-from pipeline.export.make import export_best
+from pipeline.exporting import export_best
 from pipeline.interrupt import Interrupted
 from pipeline.progress import Bars
 from pipeline.reporting import report_or_say
-from pipeline.steps import curate_sets, curation_text, tables_text, train_trials, write_tables
 from pipeline.synthetic.flyby import draw_flyby
 from pipeline.synthetic.fronts import draw_fronts
 from pipeline.train.processes import this_process
+from pipeline.training import tables_text, train_trials, write_tables
 from pipeline.workspace import Workspace
 
 __all__ = ["run_demo"]

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
@@ -49,3 +50,11 @@ class Bars:
         if self._progress.disable and (is_end or time.monotonic() - self._logged[task] > _LOG_EVERY):
             self._logged[task] = time.monotonic()
             print(f"{task}: {done} of {total} {note}".rstrip(), file=sys.stderr, flush=True)
+
+    def download(self, what: str) -> Callable[[int, int | None], None]:
+        """A report of a download, whose bar counts bytes; it appears with the first of them."""
+
+        def report(done: int, total: int | None) -> None:
+            self.show(f"download {what}, bytes", done, total or 0)
+
+        return report

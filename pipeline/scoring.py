@@ -13,9 +13,9 @@ from pipeline.score.compare import Comparison
 from pipeline.score.null import plan_null
 from pipeline.score.scores import Scores, finished_trials, network_of, score_trials
 from pipeline.score.threshold import write_freeze
-from pipeline.steps import run_plan
 from pipeline.train.processes import Processes
 from pipeline.train.stages import PlannedTrial, plan_trials
+from pipeline.training import run_plan
 from pipeline.workspace import Workspace
 
 __all__ = ["ScoredExperiment", "difference_files", "score_experiment"]
@@ -25,7 +25,6 @@ def difference_files(compared: Comparison, freeze_file: Path | None, plot: Path 
     """Write what was asked for beside the table: the freeze for an experiment file, the plot."""
     if plot is not None:
         require_plottable(plot)
-    if plot is not None:
         figure, corrected = ("folded", "corrected_folded") if compared.is_folded else ("raw", "corrected")
         rows, name = compared.rows(), compared.after.stem
         plot_differences(
@@ -55,7 +54,7 @@ class ScoredExperiment:
     @property
     def path(self) -> Path:
         """Of scores.json."""
-        return self.workspace.stage(self.experiment.name, "scores.json")
+        return self.workspace.scores(self.experiment.name)
 
     def write_plots(self, part: str | None, is_folded: bool) -> None:
         """Draw difference.png and freezing.png of every stage into its folder; see `part_of`."""

@@ -3,7 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Workspace"]
+__all__ = ["Workspace", "probing"]
+
+
+def probing(experiment: str) -> str:
+    """The name under which the probes of `skylight advise` lie, as an experiment of their own."""
+    return f"{experiment}-advice"
 
 
 @dataclass(frozen=True)
@@ -45,9 +50,21 @@ class Workspace:
         """Frames of flights that wait for a person, a folder per flight; what was corrected there lies nowhere else."""
         return self.root / "flights" / recipe
 
+    def run(self, experiment: str) -> Path:
+        """What was trained for one experiment, a folder per stage; `skylight classify` has classify/ there."""
+        return self.root / "runs" / experiment
+
     def stage(self, experiment: str, stage: str) -> Path:
         """Trials of one stage."""
-        return self.root / "runs" / experiment / stage
+        return self.run(experiment) / stage
+
+    def scores(self, experiment: str) -> Path:
+        """The file of what `skylight score` found."""
+        return self.run(experiment) / "scores.json"
+
+    def advice(self, experiment: str, stage: str) -> Path:
+        """The file of what `skylight advise` said about a stage, beside its probes."""
+        return self.run(probing(experiment)) / f"{stage}.json"
 
     @property
     def bundles(self) -> Path:

@@ -180,9 +180,9 @@ def test_option_that_is_missing_ends_with_one_stop(skylight):
 )
 def test_what_ends_a_command_is_said(error, status, message):
     code = (
-        "import sys, pipeline.cli, pipeline.export.make\n"
+        "import sys, pipeline.cli, pipeline.exporting\n"
         f"def end(*_): raise {error}\n"
-        "pipeline.export.make.export_network = end\n"
+        "pipeline.exporting.export_network = end\n"
         "sys.argv = ['skylight', 'export', 'my.cfg']\n"
         "pipeline.cli.main()\n"
     )

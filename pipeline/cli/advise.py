@@ -47,13 +47,12 @@ def plan(
     from pipeline.report.plan import plan_text
     from pipeline.score.plan import LARGE, SIMILAR, make_plan
     from pipeline.score.start import read_start
-    from pipeline.steps import download_bar
     from pipeline.workspace import Workspace
 
     workspace = Workspace(root)
     target = read_curated_set(data)
     with Bars() as bars:
-        bar = download_bar(start, bars)
+        bar = bars.download(start)
         begun = read_start(start, network, size, resize_mode(resize), target.classes, workspace, bar)
         made = make_plan(
             target,
@@ -86,7 +85,7 @@ def advise(
     from pipeline.experiment import read_experiment
     from pipeline.progress import Bars
     from pipeline.report.advice import advice_text
-    from pipeline.steps import advise_with_bars
+    from pipeline.training import advise_with_bars
     from pipeline.workspace import Workspace
 
     content = read_experiment(experiment)

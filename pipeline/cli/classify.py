@@ -13,7 +13,7 @@ from pipeline.errors import refuse
 
 if TYPE_CHECKING:
     from pipeline.progress import Bars
-    from pipeline.score.pretrained import BytesProgress
+    from pipeline.score.pretrained import NamedBytesProgress
     from pipeline.score.study import StudyReport
     from pipeline.score.trained_classifier import Technique
 
@@ -195,7 +195,7 @@ def _folder_name(name: str | None) -> str | None:
     return name
 
 
-def _bytes_bar(bars: "Bars") -> "BytesProgress":
+def _bytes_bar(bars: "Bars") -> "NamedBytesProgress":
     return lambda name, done, total: bars.show(f"download weights of {name}, bytes", done, total or 0)
 
 

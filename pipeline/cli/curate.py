@@ -42,9 +42,9 @@ def curate(
     as_json: Json = False,
 ) -> None:
     """Make the curated set of a recipe, or every one of an experiment: data/SET, for Ultralytics and Darknet alike."""
+    from pipeline.curating import add_flight, curation_text, explanations, recipes_of, run_curation
     from pipeline.interrupt import say_what_is_kept
     from pipeline.progress import Bars
-    from pipeline.steps import add_flight, curation_text, explanations, recipes_of, run_curation
     from pipeline.workspace import Workspace
 
     recipes = recipes_of(file, source)

@@ -41,8 +41,8 @@ def evaluate(
     """Measure a detector on a set as `darknet detector map` does: AP per class, mAP, precision, recall; COCO's too."""
     from pipeline.progress import Bars
     from pipeline.report.evaluated import evaluation_text
-    from pipeline.steps import evaluate_with_bars
     from pipeline.train.pairing import Wish
+    from pipeline.training import evaluate_with_bars
     from pipeline.workspace import Workspace
 
     wish = Wish(

@@ -96,7 +96,7 @@ def make(
     The board must take the model, and everyone here who can run it must find what the trained network finds: ONNX
     Runtime, OpenCV for Darknet's networks, TensorRT on a GPU. Nothing is written where one does not.
     """
-    from pipeline.export.make import export_best, export_network
+    from pipeline.exporting import export_best, export_network
     from pipeline.interrupt import say_what_is_kept
     from pipeline.progress import Bars
     from pipeline.workspace import Workspace

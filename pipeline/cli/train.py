@@ -43,9 +43,9 @@ def train(
     from pipeline.experiment import read_experiment
     from pipeline.progress import Bars
     from pipeline.reporting import report_or_say
-    from pipeline.steps import tables_text, train_trials, write_tables
     from pipeline.train.cluster import Places
     from pipeline.train.processes import joined_processes
+    from pipeline.training import tables_text, train_trials, write_tables
     from pipeline.workspace import Workspace
 
     content = read_experiment(experiment)
@@ -79,7 +79,7 @@ def weights(
     """List the weights that Darknet's authors published, or download one and print its path."""
     from pipeline.progress import Bars
     from pipeline.report.known_weights import known_weights_rows, known_weights_text
-    from pipeline.steps import download_weights
+    from pipeline.training import download_weights
     from pipeline.workspace import Workspace
 
     folder = Workspace(root).weights

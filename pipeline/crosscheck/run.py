@@ -25,6 +25,7 @@ from pipeline.experiment import Experiment
 from pipeline.files import new_file, write_bytes
 from pipeline.interrupt import Interrupted, StopRequest
 from pipeline.train.dataset import load_images
+from pipeline.train.loop import Step
 from pipeline.train.metrics import detect
 from pipeline.train.stages import PlannedTrial, plan_trials
 from pipeline.train.sweep import run_trials
@@ -78,7 +79,7 @@ def _train(experiment: Experiment, workspace: Workspace, stop: StopRequest, repo
     """Train the detectors that are not finished, and return the trials by stage."""
     plan = plan_trials(experiment, workspace)
 
-    def on_step(trial: PlannedTrial, step) -> None:  # type: ignore[no-untyped-def]
+    def on_step(trial: PlannedTrial, step: Step) -> None:
         report(f"train {trial.stage.name}", step.iteration, trial.stage.iterations, f"loss {step.loss:.2f}")
 
     for trial, result in run_trials(experiment, plan, workspace, stop, on_step):

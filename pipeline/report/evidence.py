@@ -18,7 +18,7 @@ from pipeline.report.table import Arm, arms_of_trials, by_arm
 from pipeline.score.scores import Scores, read_scores
 from pipeline.train.freeze import freeze_label
 from pipeline.train.stages import set_folder
-from pipeline.train.trial import Evaluation, TrialFolder, TrialResult, TrialSettings
+from pipeline.train.trial import Evaluation, TrialFolder, TrialResult, TrialSettings, trial_name
 from pipeline.training_record import read_record
 from pipeline.workspace import Workspace
 
@@ -116,11 +116,10 @@ def read_evidence(experiment: Experiment, file: Path, workspace: Workspace) -> E
     """
     stages = [_read_stage(experiment, stage, workspace) for stage in experiment.stages]
     if not any(found.trials for found in stages):
-        folder = workspace.root / "runs" / experiment.name
+        folder = workspace.run(experiment.name)
         raise refuse(folder, "holds no finished trial", f"run skylight train {file} first")
-    scores = workspace.stage(experiment.name, "scores.json")
-    beside = f"{experiment.name}-advice"  # where the probes lie
-    advice = {stage.name: workspace.stage(beside, f"{stage.name}.json") for stage in experiment.stages}
+    scores = workspace.scores(experiment.name)
+    advice = {stage.name: workspace.advice(experiment.name, stage.name) for stage in experiment.stages}
     bundles, unreadable = _read_bundles(experiment.name, workspace.bundles)
     return Evidence(
         experiment=experiment,
@@ -141,7 +140,7 @@ def _read_stage(experiment: Experiment, stage: Stage, workspace: Workspace) -> F
     for start in stage.starts:
         for freeze in stage.freeze if start.freeze is None else start.freeze:
             for seed in stage.seeds or experiment.seeds:
-                name = f"{start.name}-f{freeze_label(freeze)}-s{seed}"
+                name = trial_name(start.name, freeze_label(freeze), seed)
                 trial = _read_trial(workspace.stage(experiment.name, stage.name) / name)
                 if trial is None:
                     unfinished.append(name)

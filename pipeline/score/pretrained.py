@@ -11,9 +11,9 @@ from pipeline.download import download
 from pipeline.errors import UserError, refuse
 from pipeline.files import file_sha256
 
-__all__ = ["BytesProgress", "fetch_pretrained", "pretrained_files", "published_address"]
+__all__ = ["NamedBytesProgress", "fetch_pretrained", "pretrained_files", "published_address"]
 
-BytesProgress = Callable[[str, int, int | None], None]  # name of the network, bytes done, bytes in all if known
+NamedBytesProgress = Callable[[str, int, int | None], None]  # name of the network, bytes done, bytes in all if known
 
 
 def published_address(name: str) -> str:
@@ -24,7 +24,7 @@ def published_address(name: str) -> str:
 
 
 def pretrained_files(
-    networks: Sequence[str], given: Mapping[str, Path], folder: Path, progress: BytesProgress | None = None
+    networks: Sequence[str], given: Mapping[str, Path], folder: Path, progress: NamedBytesProgress | None = None
 ) -> dict[str, Path]:
     """The file of every network: the one given, else the published one, downloaded into `folder` unless it is there.
 
@@ -39,7 +39,9 @@ def pretrained_files(
     return {name: given.get(name) or fetch_pretrained(name, folder, progress) for name in dict.fromkeys(networks)}
 
 
-def fetch_pretrained(name: str, folder: Path, progress: BytesProgress | None = None, option: str | None = None) -> Path:
+def fetch_pretrained(
+    name: str, folder: Path, progress: NamedBytesProgress | None = None, option: str | None = None
+) -> Path:
     """Get torchvision's weights of a network into `folder`, unless they are there; returns their path.
 
     The file name holds the first digits of its SHA-256, as in resnet18-f37072fd.pth, and the content must have them.

@@ -13,7 +13,7 @@ from pipeline.score.cost import Cost, training_cost
 from pipeline.train.freeze import freeze_label
 from pipeline.train.stages import PlannedTrial, plan_trials, require_current
 from pipeline.train.sweep import OnStep, run_trials
-from pipeline.workspace import Workspace
+from pipeline.workspace import Workspace, probing
 
 __all__ = ["Arm", "Probe", "arms_of", "run_probes"]
 
@@ -154,7 +154,7 @@ def _short(experiment: Experiment, stage_name: str, arms: Sequence[Arm], iterati
     )
     data: dict[str, DataSource] = {stage.data: experiment.data[stage.data]}
     changes = {
-        "name": f"{experiment.name}-advice",
+        "name": probing(experiment.name),
         "burn_in": iterations // 5 if experiment.burn_in else 0,
         "data": data,
         "stages": (short,),

@@ -14,7 +14,7 @@ from pipeline.interrupt import StopQuestion
 from pipeline.score.classifiers import classifier, read_tensors
 from pipeline.score.classify import Step, train_classifier
 from pipeline.score.crops import Crops, cut_crops
-from pipeline.score.pretrained import BytesProgress, pretrained_files
+from pipeline.score.pretrained import NamedBytesProgress, pretrained_files
 from pipeline.score.trained_classifier import ClassifierFolder, ClassifierResult, ClassifierSettings, Technique
 from pipeline.train.stages import data_hash
 from pipeline.workspace import Workspace
@@ -44,7 +44,7 @@ class StudyWish:
 class StudyReport:
     """Whom to tell. on_cut: split, photos done, photos in all. on_step: name of the training, how far it is."""
 
-    on_bytes: BytesProgress | None = None
+    on_bytes: NamedBytesProgress | None = None
     on_cut: Callable[[str, int, int], None] | None = None
     on_step: Callable[[str, Step], None] | None = None
 
@@ -85,7 +85,7 @@ def run_study(wish: StudyWish, workspace: Workspace, stop: StopQuestion, report:
         for technique in wish.techniques
         for seed in wish.seeds
     ]
-    root = workspace.stage(wish.name or data.name, "classify")
+    root = workspace.run(wish.name or data.name) / "classify"
     finished = {settings.name: ClassifierFolder(root / settings.name).require_same(settings) for settings in plan}
     crops: dict[str, Crops] = {} if all(finished.values()) else _crops(data, wish, report)
     trained = []

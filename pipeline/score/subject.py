@@ -18,7 +18,7 @@ from pipeline.networks.darknet import DarknetDetector
 from pipeline.networks.detector import Detector
 from pipeline.networks.families import architecture, square
 from pipeline.score.classifiers import Classifier, classifier, is_classifier, read_tensors
-from pipeline.score.pretrained import BytesProgress, fetch_pretrained
+from pipeline.score.pretrained import NamedBytesProgress, fetch_pretrained
 from pipeline.score.trained_classifier import ClassifierFolder
 from pipeline.train.named import finished_trial, named_weights, own_resize, require_resize, sized
 from pipeline.train.starts import require_same_layers
@@ -96,7 +96,7 @@ def activations(subject: Subject, images: Tensor) -> object:
     raise refuse(f"layer {subject.layer}", f"{subject.name} does not run it to detect", "choose another --layer")
 
 
-def find_subject(wish: SubjectWish, workspace: Workspace, progress: BytesProgress | None = None) -> Subject:
+def find_subject(wish: SubjectWish, workspace: Workspace, progress: NamedBytesProgress | None = None) -> Subject:
     """Find the network and its weights, which are downloaded where they are published ones.
 
     Raises:
@@ -121,7 +121,7 @@ def find_subject(wish: SubjectWish, workspace: Workspace, progress: BytesProgres
 
 
 def _of_classifier_folder(
-    wish: SubjectWish, root: Path, workspace: Workspace, progress: BytesProgress | None
+    wish: SubjectWish, root: Path, workspace: Workspace, progress: NamedBytesProgress | None
 ) -> Subject:
     """One that `skylight classify` trained."""
     folder = ClassifierFolder(root)
@@ -131,7 +131,7 @@ def _of_classifier_folder(
     return _of_classifier(named, workspace, progress)
 
 
-def _of_classifier(wish: SubjectWish, workspace: Workspace, progress: BytesProgress | None) -> Subject:
+def _of_classifier(wish: SubjectWish, workspace: Workspace, progress: NamedBytesProgress | None) -> Subject:
     if wish.weights is None:
         raise refuse(wish.network, "a name holds no weights", "give --weights: a file, imagenet, or random")
     size = None if wish.size is None else square(wish.size, wish.network)
@@ -169,7 +169,7 @@ def _of_trial(wish: SubjectWish, root: Path) -> Subject:
     return _of_foreign(wish, settings.network, weights, wish.size or (settings.size, settings.size), settings.resize)
 
 
-def _of_cfg(wish: SubjectWish, cfg: Cfg, workspace: Workspace, progress: BytesProgress | None) -> Subject:
+def _of_cfg(wish: SubjectWish, cfg: Cfg, workspace: Workspace, progress: NamedBytesProgress | None) -> Subject:
     """A cfg as it is, with a file or published weights; those must be of the same network up to the layer."""
     if wish.weights is None:
         raise refuse(

@@ -17,7 +17,7 @@ from pipeline.networks.families import Architecture, architecture
 from pipeline.train.freeze import check_freeze, freeze_label, frozen_layers
 from pipeline.train.schedule import rounds, view_count
 from pipeline.train.starts import file_layers, known_layers, weights_file
-from pipeline.train.trial import TrialFolder, TrialSettings
+from pipeline.train.trial import TrialFolder, TrialSettings, trial_name
 from pipeline.workspace import Workspace
 
 __all__ = ["PlannedTrial", "data_hash", "plan_trials", "require_current", "set_folder", "start_file", "trial_settings"]
@@ -81,7 +81,7 @@ def plan_trials(experiment: Experiment, workspace: Workspace) -> list[PlannedTri
                     trained = of_file or _trained_layers(start, after, network, experiment, where)
                     check_freeze(detector, freeze, trained, where, stage.freeze_untrained)
                     frozen = frozen_layers(detector, freeze)
-                    name = f"{start.name}-f{freeze_label(freeze)}-s{seed}"
+                    name = trial_name(start.name, freeze_label(freeze), seed)
                     folder = TrialFolder(workspace.stage(experiment.name, stage.name) / name, network.suffix)
                     plan.append(PlannedTrial(stage, start, freeze, frozen, seed, folder, network, data, after, trained))
     return plan

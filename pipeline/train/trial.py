@@ -24,10 +24,19 @@ from pipeline.experiment import Augment, StopEarly
 from pipeline.files import file_sha256, write_bytes
 from pipeline.training_record import read_record, require_equal, require_weights, write_record
 
-__all__ = ["Evaluation", "TrialFolder", "TrialResult", "TrialSettings"]
+__all__ = ["Evaluation", "TrialFolder", "TrialResult", "TrialSettings", "trial_name"]
 
 
 _MOST_AT_ONCE = 32  # pictures; more are no faster
+
+
+def trial_name(start: str, freeze: str, seed: int) -> str:
+    """Name of a trial's folder. freeze: as `freeze_label` writes it.
+
+    >>> trial_name("windows", "13", 0)
+    'windows-f13-s0'
+    """
+    return f"{start}-f{freeze}-s{seed}"
 
 
 class TrialSettings(BaseModel):
@@ -72,7 +81,7 @@ class TrialSettings(BaseModel):
     @property
     def trial(self) -> str:
         """Name of the trial's folder."""
-        return f"{self.start}-f{self.freeze}-s{self.seed}"
+        return trial_name(self.start, self.freeze, self.seed)
 
     @property
     def pictures_at_once(self) -> int:

@@ -17,10 +17,10 @@ import numpy as np
 import yaml
 
 from pipeline.curated import CuratedSet, LabelledImage, read_curated_set
+from pipeline.curating import curate_recipe
 from pipeline.experiment import DataSource, Experiment, Stage, Start
 from pipeline.files import new_folder, write_text
 from pipeline.progress import Bars
-from pipeline.steps import curate_recipe
 from pipeline.synthetic.fronts import draw_fronts
 from pipeline.workspace import Workspace
 from pipeline.yolo_folder import yolo_rows

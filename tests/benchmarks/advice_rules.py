@@ -22,7 +22,7 @@ from pipeline.score.probes import Probe
 from pipeline.score.similarity import measure_similarity
 from pipeline.train.dataset import load_images
 from pipeline.train.stages import PlannedTrial, plan_trials
-from pipeline.workspace import Workspace
+from pipeline.workspace import Workspace, probing
 
 __all__ = ["RULES", "Signals", "read_signals"]
 
@@ -100,7 +100,7 @@ def _loaded(trial: PlannedTrial, weights: Path, layers: int | None) -> Detector:
 
 
 def _weights_of(probe: Probe, workspace: Workspace, experiment: Experiment) -> Path:
-    stage = workspace.stage(f"{experiment.name}-advice", f"target-{probe.iterations}")
+    stage = workspace.stage(probing(experiment.name), f"target-{probe.iterations}")
     return next(stage.glob(f"{probe.arm.name}-s*")) / "last.weights"
 
 

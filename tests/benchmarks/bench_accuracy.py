@@ -19,14 +19,15 @@ from typing import Any
 
 from measure import write_result
 
+from pipeline.curating import curate_recipe
 from pipeline.experiment import DataSource, Experiment, Stage, Start
 from pipeline.interrupt import StopRequest, stop_on_signals
 from pipeline.progress import Bars
-from pipeline.steps import curate_recipe, step_note
 from pipeline.train.dataset import load_images
 from pipeline.train.metrics import evaluate
 from pipeline.train.stages import PlannedTrial, plan_trials
 from pipeline.train.sweep import run_trials
+from pipeline.training import step_note
 from pipeline.workspace import Workspace
 
 HERE = Path(__file__).resolve().parent

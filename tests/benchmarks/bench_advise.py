@@ -26,11 +26,11 @@ from pipeline.progress import Bars
 from pipeline.score.advise import Rated, probe_rounds, rate
 from pipeline.score.prediction import Calibration, Line, features, fit_line, write_calibration
 from pipeline.score.probes import Arm, Probe, arms_of
-from pipeline.steps import step_note
 from pipeline.train.loop import Step
 from pipeline.train.stages import PlannedTrial, plan_trials
 from pipeline.train.sweep import run_trials
 from pipeline.train.trial import TrialResult
+from pipeline.training import step_note
 from pipeline.workspace import Workspace
 
 HERE = Path(__file__).resolve().parent

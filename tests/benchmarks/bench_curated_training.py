@@ -19,10 +19,10 @@ from planted import read_planted, true_boxes
 
 from pipeline.curate import Inputs, Recipe, curate, read_recipe
 from pipeline.curated import LabelledImage, read_curated_set
+from pipeline.curating import curation_inputs
 from pipeline.experiment import DataSource, Experiment, Stage
 from pipeline.interrupt import stop_on_signals
 from pipeline.progress import Bars
-from pipeline.steps import curation_inputs
 from pipeline.train.dataset import load_images
 from pipeline.train.metrics import evaluate
 from pipeline.train.stages import plan_trials

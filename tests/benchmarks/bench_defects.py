@@ -17,8 +17,8 @@ from measure import write_result
 from planted import OWN_RULES, Planted, read_planted
 
 from pipeline.curate import Examination, examine_source, read_recipe
+from pipeline.curating import cross_check_recipe, curation_inputs
 from pipeline.progress import Bars
-from pipeline.steps import cross_check_recipe, curation_inputs
 from pipeline.workspace import Workspace
 
 RECIPE = Path(__file__).resolve().parents[2] / "datasets" / "facades.yaml"

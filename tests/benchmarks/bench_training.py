@@ -16,8 +16,8 @@ from typing import Any
 
 from measure import run_measured, write_result
 
+from pipeline.curating import curate_recipe
 from pipeline.progress import Bars
-from pipeline.steps import curate_recipe
 from pipeline.workspace import Workspace
 
 HERE = Path(__file__).resolve().parent

@@ -23,9 +23,9 @@ from deploy.sources import open_source
 from deploy.vision import Vision
 from pipeline.curate.droneflights import read_drone_log, write_kept_frames
 from pipeline.curate.flights import pick_frames, unreviewed_ids
+from pipeline.curating import add_flight
 from pipeline.errors import UserError
 from pipeline.progress import Bars
-from pipeline.steps import add_flight
 from pipeline.workspace import Workspace
 from pipeline.yolo_folder import read_layout
 

@@ -211,5 +211,5 @@ def test_machine_is_divided_among_its_workers(monkeypatch):
 
 
 def test_ray_is_not_imported_without_being_asked_for():
-    code = "import sys, pipeline.steps, pipeline.train.cluster; sys.exit('ray' in sys.modules)"
+    code = "import sys, pipeline.training, pipeline.train.cluster; sys.exit('ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

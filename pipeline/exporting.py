@@ -1,4 +1,4 @@
-"""Makes bundles as a user asks for them, with progress; the command line and the demo call it."""
+"""What `skylight export` does, with bars: the bundle of an experiment, or of any network. Prints nothing."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,6 @@ from pipeline.export.bundle import BundleWish, export_bundle
 from pipeline.export.keys import chosen_key
 from pipeline.export.source import best_trial, source_of_pair, source_of_trial
 from pipeline.progress import Bars
-from pipeline.steps import download_bar
 from pipeline.train.pairing import Wish, read_pair
 from pipeline.train.stages import plan_trials, require_current
 from pipeline.workspace import Workspace
@@ -41,7 +40,7 @@ def export_network(
 ) -> Bundle:
     """Export any network with its weights, checked on a set; see `read_pair`."""
     key = chosen_key(key_file)
-    pair = read_pair(wish, workspace, download_bar(wish.weights or "", bars))
+    pair = read_pair(wish, workspace, bars.download(wish.weights or ""))
     return export_bundle(source_of_pair(pair), about, workspace.bundles, key, _parity_bar(bars))
 
 
