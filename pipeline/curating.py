@@ -135,7 +135,8 @@ def add_flight(path: Path, log_file: Path, video: Path | None, frames: int, work
     from deploy.flightlog.reading import FlightRecords, is_flight
     from pipeline.curate.droneflights import read_drone_log, write_kept_frames
     from pipeline.curate.flightlog import read_flight_log
-    from pipeline.curate.flights import pick_frames, write_flight_source
+    from pipeline.curate.flights import pick_frames
+    from pipeline.curate.flightsource import write_flight_source
 
     recipe = read_recipe(path)
     records = FlightRecords(log_file) if is_flight(log_file) else None

@@ -12,10 +12,11 @@ from pipeline.report.plots import plot_ap
 from pipeline.report.table import Arm, arms_of_stage, curves_text, table_text
 from pipeline.score.advise import Advice, advise
 from pipeline.score.prediction import read_calibration
-from pipeline.train.cluster import Places, run_trials_on_ray
+from pipeline.train.cluster import run_trials_on_ray
 from pipeline.train.evaluate import Evaluated, evaluate_network
 from pipeline.train.loop import Step
 from pipeline.train.pairing import Wish
+from pipeline.train.places import Places
 from pipeline.train.processes import Processes
 from pipeline.train.stages import PlannedTrial, plan_trials
 from pipeline.train.sweep import run_trials

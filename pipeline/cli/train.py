@@ -43,7 +43,7 @@ def train(
     from pipeline.experiment import read_experiment
     from pipeline.progress import Bars
     from pipeline.reporting import report_or_say
-    from pipeline.train.cluster import Places
+    from pipeline.train.places import Places
     from pipeline.train.processes import joined_processes
     from pipeline.training import tables_text, train_trials, write_tables
     from pipeline.workspace import Workspace

@@ -14,7 +14,8 @@ from deploy.flightlog.reading import FlightRecords, flight_name
 from deploy.flightlog.segments import segments
 from deploy.replay.frames import named_rows
 from pipeline.curate.flightlog import FlightFrame, FlightLog
-from pipeline.curate.flights import PickedFrame, draft_candidate, lay_down
+from pipeline.curate.flights import PickedFrame
+from pipeline.curate.flightsource import draft_candidate, lay_down
 from pipeline.curate.review import Candidate
 from pipeline.errors import refuse
 from pipeline.files import write_bytes
@@ -60,7 +61,7 @@ def _kept_frames(records: FlightRecords, rules: Sequence[str] = ()) -> dict[int,
 
 
 def write_kept_frames(folder: Path, records: FlightRecords, rules: Sequence[str] = ()) -> list[Candidate]:
-    """Lay down what the drone kept in `folder`, which must be new, as `flights.write_flight_source` does."""
+    """Lay down what the drone kept in `folder`, which must be new, as `write_flight_source` does."""
     from deploy.flightlog.worth import RULES
 
     for rule in rules:

@@ -15,7 +15,7 @@ import numpy as np
 from pipeline.curate.annotations import Annotations
 from pipeline.curate.decisions import Decisions
 from pipeline.curate.duplicates import near_duplicate_clusters, perceptual_hash, weaker_twins
-from pipeline.curate.flights import UNREVIEWED
+from pipeline.curate.flightsource import UNREVIEWED
 from pipeline.curate.labels import Predictions, score_labels
 from pipeline.curate.pixels import SIDES, photo_scores
 from pipeline.curate.recipe import Recipe

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.download import (
+from pipeline.connections import (
     NO_CONNECTION,
-    NO_ROOM,
     Transient,
     connections,
     pause,
@@ -27,6 +26,7 @@ from pipeline.download import (
     refuse_status,
     transient_reason,
 )
+from pipeline.download import NO_ROOM
 from pipeline.errors import UserError, refuse
 from pipeline.files import new_file, write_text
 from pipeline.interrupt import Interrupted

@@ -14,7 +14,7 @@ from pipeline.curate.annotations import Annotations, joined
 from pipeline.curate.decisions import Remaining
 from pipeline.curate.examine import Examination, Fetcher, Progress, examine
 from pipeline.curate.fetch import fetch_photos
-from pipeline.curate.flights import unreviewed_ids
+from pipeline.curate.flightsource import unreviewed_ids
 from pipeline.curate.labels import read_predictions
 from pipeline.curate.ledger import write_ledger
 from pipeline.curate.official import IMAGES_URL, ensure_official, local_official

@@ -20,7 +20,7 @@ from deploy.cuda import Cuda
 from deploy.engine import build_engine
 from deploy.tensorrt_backend import TensorRtBackend
 from pipeline.darknet import DarknetNetwork, Header, save_weights, with_options
-from pipeline.darknet.network import BATCH_NORM_EPS
+from pipeline.darknet.batch_norm import BATCH_NORM_EPS
 from pipeline.errors import refuse
 from pipeline.export.onnx import Exported, taps_of, watch
 from pipeline.networks.darknet import DarknetDetector

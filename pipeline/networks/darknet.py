@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.darknet import DarknetNetwork, Header, load_weights, save_weights, with_options
+from pipeline.darknet.batch_norm import BatchNorm
 from pipeline.darknet.layers import Convolutional, Dropout, Route, Shortcut, Upsample
-from pipeline.darknet.network import BatchNorm
 from pipeline.darknet.yolo import Flavour, cost, require_trainable
 from pipeline.files import write_text
 from pipeline.networks.detector import Detector, Layer

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.darknet import Cfg, DarknetNetwork
-from pipeline.darknet.network import BATCH_NORM_EPS, ConvolutionalLayer
+from pipeline.darknet.batch_norm import BATCH_NORM_EPS
+from pipeline.darknet.network import ConvolutionalLayer
 from pipeline.errors import refuse
 
 __all__ = ["PARTS", "Convolution", "Norm", "Outline", "Part", "darknet_outline", "in_part", "traced_outline"]

@@ -15,7 +15,7 @@ import pytest
 from bad_server import Answer, bad_server, swallowing_port
 from PIL import EpsImagePlugin, Image
 
-from pipeline import download
+from pipeline import connections
 from pipeline.curate import fetch as module
 from pipeline.curate.fetch import FAILURES, fetch_photos
 from pipeline.errors import UserError
@@ -125,7 +125,7 @@ def test_a_stop_keeps_what_is_complete_and_leaves_nothing_half(tmp_path: Path) -
 def test_a_stop_waits_neither_for_a_busy_server_nor_for_a_dripping_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: int | str
 ) -> None:
-    monkeypatch.setattr(module, "pause", download.pause)
+    monkeypatch.setattr(module, "pause", connections.pause)
     answer = Answer(_jpeg(0), [fault] * 9, headers={"Retry-After": "30"})
     with bad_server({"/train/a.jpg": answer}) as server:
         begun = time.monotonic()
@@ -227,10 +227,10 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half(tmp_path: Path, failure
 
 def test_pauses_grow_and_follow_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
-    monkeypatch.setattr(download.time, "sleep", waited.append)
+    monkeypatch.setattr(connections.time, "sleep", waited.append)
     for attempt in (1, 2, 3, 4):
-        download.pause(attempt, None)
-    download.pause(1, 7)
-    download.pause(1, 99999)
+        connections.pause(attempt, None)
+    connections.pause(1, 7)
+    connections.pause(1, 99999)
     assert all(low <= value <= 3 * low for low, value in zip([0.25, 0.5, 1, 2], waited, strict=False))
     assert waited[4:] == [7, 60]

@@ -13,14 +13,8 @@ from drawn_source import draw_photo
 
 from deploy.sources import open_source
 from pipeline.curate.flightlog import FlightFrame, FlightLog, read_flight_log
-from pipeline.curate.flights import (
-    UNREVIEWED,
-    PickedFrame,
-    extract_frames,
-    pick_frames,
-    unreviewed_ids,
-    write_flight_source,
-)
+from pipeline.curate.flights import PickedFrame, pick_frames
+from pipeline.curate.flightsource import UNREVIEWED, extract_frames, unreviewed_ids, write_flight_source
 from pipeline.errors import UserError
 
 SIZE = (640, 480)

@@ -113,7 +113,7 @@ def test_yolo_fastest_agrees_with_opencv(
     darknet_data: Path, yolo_fastest: DarknetNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # OpenCV's reader takes 1e-6 where Darknet takes 1e-5; on trained weights that shows in the third digit.
-    monkeypatch.setattr("pipeline.darknet.network.BATCH_NORM_EPS", 1e-6)
+    monkeypatch.setattr("pipeline.darknet.batch_norm.BATCH_NORM_EPS", 1e-6)
     size = yolo_fastest.spec.input
     photo = resize_like_darknet(_read_photo(darknet_data / "dog.jpg"), size.width, size.height)
     _assert_detections_agree(

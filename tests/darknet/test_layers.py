@@ -13,8 +13,8 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from pipeline.darknet import DarknetNetwork, network_cfg, read_cfg
+from pipeline.darknet.batch_norm import BATCH_NORM_EPS, BatchNorm
 from pipeline.darknet.layers import Convolutional
-from pipeline.darknet.network import BATCH_NORM_EPS, BatchNorm
 from pipeline.errors import UserError
 
 

@@ -22,7 +22,8 @@ from deploy.replay.frames import Named, bundle_detector, compare, replay, summar
 from deploy.sources import open_source
 from deploy.vision import Vision
 from pipeline.curate.droneflights import read_drone_log, write_kept_frames
-from pipeline.curate.flights import pick_frames, unreviewed_ids
+from pipeline.curate.flights import pick_frames
+from pipeline.curate.flightsource import unreviewed_ids
 from pipeline.curating import add_flight
 from pipeline.errors import UserError
 from pipeline.progress import Bars

@@ -13,7 +13,7 @@ from drawn import SMALL_CFG, Skylight, assert_refused, draw_set
 from torch import Tensor
 
 from pipeline.darknet import DarknetNetwork, Header, read_cfg, save_weights
-from pipeline.darknet.network import BatchNorm
+from pipeline.darknet.batch_norm import BatchNorm
 from pipeline.files import file_sha256
 from pipeline.networks.darknet import DarknetDetector
 from pipeline.networks.detector import Detector

@@ -19,7 +19,7 @@ import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 from drawn import write_experiment
 
-from pipeline.darknet.network import BatchNorm
+from pipeline.darknet.batch_norm import BatchNorm
 
 TRIAL = Path("runs/small/first/scratch-f0-s0")
 
