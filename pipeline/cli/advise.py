@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.app import ExperimentFile, Json, Root, app, resize_mode
+from pipeline.cli.app import DataSet, ExperimentFile, Json, ResizeMode, Root, app, resize_mode
 from pipeline.cli.overview import examples
 
 
@@ -17,30 +17,37 @@ from pipeline.cli.overview import examples
     )
 )
 def plan(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="The target: curated set, or YOLO folder.")],
+    data: DataSet,
     start: Annotated[
         str, typer.Option(metavar="TRIAL|FILE|NAME", help="Trial, weights file, or a name of skylight weights.")
     ],
     network: Annotated[
-        str | None, typer.Option(help="What a weights file is of; by default yolov3-tiny. A trial says it itself.")
+        str | None,
+        typer.Option(
+            metavar="NAME|CFG", help="What a weights file is of; by default yolov3-tiny. A trial says it itself."
+        ),
     ] = None,
-    size: Annotated[int | None, typer.Option(help="Input in pixels; by default that of the trial, or 416.")] = None,
-    resize: Annotated[
-        str | None, typer.Option(metavar="stretch|letterbox", help="By default as the weights were trained.")
+    size: Annotated[
+        int | None,
+        typer.Option(min=32, metavar="PIXELS", help="Side of the input; by default that of the trial, or 416."),
     ] = None,
-    learning_rate: Annotated[float, typer.Option(min=0, help="Of a training from scratch.")] = 0.001,
+    resize: ResizeMode = None,
+    learning_rate: Annotated[float, typer.Option(min=0, metavar="RATE", help="Of a training from scratch.")] = 0.001,
     large: Annotated[
-        int | None, typer.Option(min=1, help="Photos from which a target counts as large; by default 1000.")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Photos from which a target counts as large; by default 1000."),
     ] = None,
     similar: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Similarity from which it counts as similar; by default 0.5.")
+        float | None,
+        typer.Option(min=0, max=1, metavar="X", help="Similarity from which it counts as similar; by default 0.5."),
     ] = None,
     root: Root = Path(),
     as_json: Json = False,
 ) -> None:
     """Say which of the four classic cases of transfer this is, and what to freeze, by measurement and without training.
 
-    Small or large: photos in the train split. Similar or different: what the start's batch norm sees in them.
+    DATA is the target. Small or large: photos in its train split. Similar or different: what the start's batch norm
+    sees in them.
     """
     from pipeline.curated import read_curated_set
     from pipeline.progress import Bars
@@ -73,8 +80,10 @@ def plan(
 )
 def advise(
     experiment: ExperimentFile,
-    stage: Annotated[str | None, typer.Option(help="Which one; by default the last.")] = None,
-    share: Annotated[float, typer.Option(min=0.01, max=1, help="Of the sweep's cost, what may be spent.")] = 0.1,
+    stage: Annotated[str | None, typer.Option(metavar="NAME", help="Which one; by default the last.")] = None,
+    share: Annotated[
+        float, typer.Option(min=0.01, max=1, metavar="X", help="Of the sweep's cost, what may be spent.")
+    ] = 0.1,
     root: Root = Path(),
     as_json: Json = False,
 ) -> None:

@@ -14,7 +14,7 @@ __all__ = ["bundle_app", "keys_app"]
 bundle_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    epilog=examples("skylight bundle show bundles/arch-1"),
+    epilog=examples("skylight bundle show bundles/arch-1", "skylight bundle diff bundles/arch-1 bundles/arch-2"),
     help="Look at bundles: where they come from, whether they are whole and trusted, what differs.",
 )
 app.add_typer(bundle_app, name="bundle")
@@ -22,14 +22,15 @@ app.add_typer(bundle_app, name="bundle")
 keys_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    epilog=examples("skylight keys new"),
+    epilog=examples("skylight keys new", "skylight keys list"),
     help="The keys that sign bundles, and whose public halves drones trust.",
 )
 app.add_typer(keys_app, name="keys")
 
 _BundleFolder = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder that skylight export made.")]
 _KeyFolder = Annotated[
-    Path | None, typer.Option("--folder", help="Where the keys lie; by default ~/.config/skylight/keys.")
+    Path | None,
+    typer.Option("--folder", metavar="FOLDER", help="Where the keys lie; by default ~/.config/skylight/keys."),
 ]
 
 
@@ -83,8 +84,8 @@ def verify(
 
 @bundle_app.command(epilog=examples("skylight bundle diff bundles/arch-1 bundles/arch-2"))
 def diff(
-    before: Annotated[Path, typer.Argument(metavar="A", help="Folder of a bundle.")],
-    after: Annotated[Path, typer.Argument(metavar="B", help="Folder of another.")],
+    before: Annotated[Path, typer.Argument(metavar="BEFORE", help="Folder that skylight export made.")],
+    after: Annotated[Path, typer.Argument(metavar="AFTER", help="The same of another.")],
     as_json: Json = False,
 ) -> None:
     """Say what differs between two bundles: classes, thresholds, weights, data, parity, files."""
@@ -100,7 +101,7 @@ def diff(
 
 @keys_app.command(epilog=examples("skylight keys new", "skylight keys new --name field-team --folder keys"))
 def new(
-    name: Annotated[str | None, typer.Option(help="Of the key; by default that of the user.")] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Of the key; by default that of the user.")] = None,
     folder: _KeyFolder = None,
     as_json: Json = False,
 ) -> None:

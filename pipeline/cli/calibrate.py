@@ -20,8 +20,10 @@ def calibrate(
     source: Annotated[Path, typer.Argument(metavar="PICTURES", help="Folder or video of a chessboard.")],
     board: Annotated[str, typer.Option(metavar="9x6", help="Inner corners of the board.")],
     square: Annotated[float, typer.Option(metavar="MM", help="Side of a square, millimetres.")],
-    out: Annotated[Path, typer.Option("--out", help="File to write.")] = Path("camera.json"),
-    every: Annotated[int | None, typer.Option(help="Look at every nth picture; by default 1, of a video 5.")] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="File to write.")] = Path("camera.json"),
+    every: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Look at every nth picture; by default 1, of a video 5.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Measure a camera from pictures of a chessboard: focal length, middle, distortion, each with its error."""

@@ -1,4 +1,4 @@
-"""The verbs about classifiers of crops, features of any network, and the figures of a trial over its iterations."""
+"""The verbs about classifiers of crops, and features of any network."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from pipeline.cli.app import Json, Root, app, one_of, resize_mode, width_and_height
+from pipeline.cli.app import DataSet, Json, Root, app, one_of, resize_mode, width_and_height
 from pipeline.cli.overview import examples
 from pipeline.errors import refuse
 
@@ -28,27 +28,37 @@ _DEFAULTS = ("resnet18", "mobilenet_v2")
     )
 )
 def classify(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="Curated set, or a YOLO folder with data.yaml.")],
+    data: DataSet,
     network: Annotated[
         list[str] | None,
-        typer.Option(help="Classifier of torchvision; repeat for several. By default resnet18 and mobilenet_v2."),
+        typer.Option(
+            metavar="NAME", help="Classifier of torchvision; repeat for several. By default resnet18 and mobilenet_v2."
+        ),
     ] = None,
     technique: Annotated[
         list[str] | None,
         typer.Option(metavar="scratch|frozen|finetuned", help="Repeat for several. By default all three."),
     ] = None,
-    seed: Annotated[list[int] | None, typer.Option(min=0, help="Repeat for several. By default 0.")] = None,
-    epochs: Annotated[int, typer.Option(min=1)] = 20,
-    batch: Annotated[int, typer.Option(min=2, help="Crops at once.")] = 8,
-    learning_rate: Annotated[float, typer.Option(min=1e-9, max=10, help="Of Adam.")] = 1e-4,
-    size: Annotated[int, typer.Option(min=16, max=1024, help="Side of the crops in pixels, after the resize.")] = 128,
-    smallest: Annotated[float, typer.Option(min=0, help="Objects with a shorter side, in pixels, are left out.")] = 8,
+    seed: Annotated[
+        list[int] | None, typer.Option(min=0, metavar="N", help="Repeat for several. By default 0.")
+    ] = None,
+    epochs: Annotated[int, typer.Option(min=1, metavar="N", help="Times through the crops of train.")] = 20,
+    batch: Annotated[int, typer.Option(min=2, metavar="N", help="Crops at once.")] = 8,
+    learning_rate: Annotated[float, typer.Option(min=1e-9, max=10, metavar="RATE", help="Of Adam.")] = 1e-4,
+    size: Annotated[
+        int, typer.Option(min=16, max=1024, metavar="PIXELS", help="Side of the crops, after the resize.")
+    ] = 128,
+    smallest: Annotated[
+        float, typer.Option(min=0, metavar="PIXELS", help="Objects with a shorter side are left out.")
+    ] = 8,
     flip: Annotated[bool, typer.Option("--flip/--no-flip", help="Mirror every second crop.")] = True,
     pretrained: Annotated[
         list[str] | None,
         typer.Option(metavar="NETWORK=FILE", help="Weights to start from; by default torchvision's, downloaded."),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Folder below runs/; by default the set's name.")] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Folder below runs/; by default the set's name.")
+    ] = None,
     root: Root = Path(),
     as_json: Json = False,
 ) -> None:
@@ -102,7 +112,7 @@ def features(
         str, typer.Argument(metavar="NETWORK", help="Folder of a trial or classifier, a .cfg or .pt file, or a name.")
     ],
     layer: Annotated[str, typer.Option(metavar="N|NAME", help="Layer; one that is not there lists those that are.")],
-    data: Annotated[Path, typer.Option(help="Curated set, YOLO folder with data.yaml, or folder of photos.")],
+    data: Annotated[Path, typer.Option(metavar="FOLDER", help="Curated set, YOLO folder with data.yaml, or photos.")],
     out: Annotated[Path, typer.Option(metavar="FILE.npz", help="Where the features go; none is overwritten.")],
     weights: Annotated[
         str | None,
@@ -110,7 +120,9 @@ def features(
     ] = None,
     pool: Annotated[str, typer.Option(metavar="mean|max|none", help="Over the places of a map.")] = "mean",
     crops: Annotated[bool, typer.Option("--crops", help="Of every labelled object, not of whole photos.")] = False,
-    smallest: Annotated[float, typer.Option(min=0, help="Of --crops, as in skylight classify.")] = 8,
+    smallest: Annotated[
+        float, typer.Option(min=0, metavar="PIXELS", help="Of --crops: objects with a shorter side are left out.")
+    ] = 8,
     size: Annotated[
         str | None, typer.Option(metavar="W[xH]", help="Input in pixels; by default that of the cfg or training.")
     ] = None,
@@ -120,8 +132,8 @@ def features(
     classify_by: Annotated[
         str | None, typer.Option("--classify", metavar="knn|logistic", help="Fit on train, and judge val and test.")
     ] = None,
-    neighbours: Annotated[int, typer.Option(min=1, help="Of knn.")] = 5,
-    seed: Annotated[int, typer.Option(min=0, help="Of random weights.")] = 0,
+    neighbours: Annotated[int, typer.Option(min=1, metavar="N", help="Of knn.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of random weights.")] = 0,
     root: Root = Path(),
     as_json: Json = False,
 ) -> None:
@@ -156,26 +168,6 @@ def features(
     print(features_text(out, shape, subject))
     if found is not None:
         print(probe_text(found))
-
-
-@app.command(
-    epilog=examples(
-        "skylight curves runs/kitti-cars/cars/scratch-f0-s0 runs/kitti-cars/cars/coco-f0-s0",
-        "skylight curves runs/kitti-cars/cars/* --plot curves.png",
-    )
-)
-def curves(
-    trials: Annotated[list[Path], typer.Argument(metavar="TRIAL...", help="Folders of trials, finished or not.")],
-    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Also draw them: .png, .svg or .pdf.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Precision, recall, AP and F1 of every evaluation of trials of `skylight train`."""
-    from pipeline.report.trial_curves import curves_rows, plot_curves, read_curve, trial_curves_text
-
-    found = [read_curve(trial) for trial in trials]
-    if plot is not None:
-        plot_curves(found, plot)
-    print(json.dumps(curves_rows(found)) if as_json else trial_curves_text(found))
 
 
 def _named_files(entries: list[str]) -> dict[str, Path]:

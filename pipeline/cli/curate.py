@@ -21,7 +21,7 @@ from pipeline.errors import refuse
 )
 def curate(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Recipe or experiment file (.yaml).")],
-    source: Annotated[Path | None, typer.Option(help="Folder of photos and boxes, for a recipe.")] = None,
+    source: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Photos and boxes, for a recipe.")] = None,
     root: Root = Path(),
     cross_check: Annotated[
         bool, typer.Option("--cross-check", help="First train networks that judge labels they never saw.")
@@ -29,7 +29,7 @@ def curate(
     review: Annotated[
         bool, typer.Option("--review", help="Look at the photos in FiftyOne; tag keep, drop or fix.")
     ] = False,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Where the review is served.")] = 5151,
+    port: Annotated[int, typer.Option(min=1, max=65535, metavar="PORT", help="Where the review is served.")] = 5151,
     explain: Annotated[
         str | None, typer.Option(metavar="IMAGE_ID", help="Tell why an image is in the set or not.")
     ] = None,
@@ -37,8 +37,10 @@ def curate(
         Path | None,
         typer.Option(metavar="LOG", help="First take frames worth labelling from a flight: its log."),
     ] = None,
-    video: Annotated[Path | None, typer.Option(help="What the flight log is about, if it was moved.")] = None,
-    frames: Annotated[int, typer.Option(min=1, help="How many frames of the flight.")] = 40,
+    video: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What the flight log is about, if it was moved.")
+    ] = None,
+    frames: Annotated[int, typer.Option(min=1, metavar="N", help="How many frames of the flight.")] = 40,
     as_json: Json = False,
 ) -> None:
     """Make the curated set of a recipe, or every one of an experiment: data/SET, for Ultralytics and Darknet alike."""

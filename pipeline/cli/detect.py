@@ -22,7 +22,9 @@ def detect(context: typer.Context) -> None:
 
 
 @app.command(epilog=examples("skylight demo --root demo"))
-def demo(root: Annotated[Path, typer.Option("--root", help="Folder for all that is made.")] = Path("demo")) -> None:
+def demo(
+    root: Annotated[Path, typer.Option("--root", metavar="FOLDER", help="For all that is made.")] = Path("demo"),
+) -> None:
     """The whole line on drawn building fronts, with nothing prepared: draw, curate, train, export, fly past."""
     from pipeline.demo import run_demo
 

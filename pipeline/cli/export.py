@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from pipeline.cli.app import Json, Root, app, resize_mode, width_and_height
+from pipeline.cli.app import Json, KnownMasks, ResizeMode, Root, app, wish_of
 from pipeline.cli.overview import examples
 from pipeline.errors import refuse
 
@@ -60,31 +60,37 @@ def make(
         str | None, typer.Option(metavar="NAME|FILE", help="By default the experiment's, else workstation.")
     ] = None,
     weights: Annotated[str | None, typer.Option(metavar="FILE|NAME", help="Weights of a network.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Set to compare a network on; a trial's own by default.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Set to compare a network on; a trial's own by default.")
+    ] = None,
     size: Annotated[str | None, typer.Option(metavar="W[xH]", help="Input of a network, in pixels.")] = None,
-    resize: Annotated[
-        str | None, typer.Option(metavar="stretch|letterbox", help="By default as the weights were trained.")
-    ] = None,
-    known_masks: Annotated[
-        bool, typer.Option("--known-masks", help="Give the cfg the masks that published weights were trained with.")
-    ] = False,
+    resize: ResizeMode = None,
+    known_masks: KnownMasks = False,
     name: Annotated[
-        str | None, typer.Option(help="Of a network's bundle; by default that of --data, else of the trial.")
+        str | None,
+        typer.Option(metavar="NAME", help="Of a network's bundle; by default that of --data, else of the trial."),
     ] = None,
-    version: Annotated[str | None, typer.Option(help="Of a network's bundle; by default 1.")] = None,
+    version: Annotated[str | None, typer.Option(metavar="VERSION", help="Of a network's bundle; by default 1.")] = None,
     half: Annotated[bool, typer.Option("--fp16", help="Add the model in half precision (TensorRT-RTX).")] = False,
     extra_size: Annotated[
-        list[int] | None, typer.Option(help="Add the model at this size, to fall back to; may be repeated.")
+        list[int] | None,
+        typer.Option(metavar="PIXELS", help="Add the model at this size, to fall back to; repeat for several."),
     ] = None,
     calibration: Annotated[
-        int, typer.Option(min=0, max=500, metavar="N", help="Put N pictures of train in, for INT8 on the board.")
-    ] = 0,
+        int | None,
+        typer.Option(min=0, max=500, metavar="N", help="Put N pictures of train in, for INT8; by default none."),
+    ] = None,
     parity_pictures: Annotated[
         int | None,
         typer.Option(min=0, metavar="N", help="Compare on N pictures of val, 0 for all; by default 256."),
     ] = None,
-    score_threshold: Annotated[float, typer.Option(min=0.001, max=0.999, help="That the drone flies with.")] = 0.25,
-    nms_threshold: Annotated[float, typer.Option(min=0.001, max=0.999, help="The same for NMS.")] = 0.45,
+    score_threshold: Annotated[
+        float | None,
+        typer.Option(min=0.001, max=0.999, metavar="X", help="That the drone flies with; by default 0.25."),
+    ] = None,
+    nms_threshold: Annotated[
+        float | None, typer.Option(min=0.001, max=0.999, metavar="X", help="The same for NMS; by default 0.45.")
+    ] = None,
     key: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Private key that signs; by default your only one, if any.")
     ] = None,
@@ -107,18 +113,19 @@ def make(
             _refuse_for_experiment(
                 {"--weights": weights, "--data": data, "--size": size, "--resize": resize, "--name": name}
                 | {"--known-masks": known_masks, "--version": version, "--fp16": half, "--extra-size": extra_size}
-                | {"--calibration": calibration or None, "--score-threshold": None if score_threshold == 0.25 else 1}
-                | {"--nms-threshold": None if nms_threshold == 0.45 else 1, "--parity-pictures": parity_pictures}
+                | {"--calibration": calibration, "--parity-pictures": parity_pictures}
+                | {"--score-threshold": score_threshold, "--nms-threshold": nms_threshold}
             )
             bundle = export_best(_experiment(subject), workspace, bars, key, board)
         else:
-            wish = _wish(subject, weights, data, size, resize, known_masks)
-            about = _about(wish, board, name, version, half, extra_size)
-            about = replace(
-                about, calibration=calibration, score_threshold=score_threshold, nms_threshold=nms_threshold
-            )
-            if parity_pictures is not None:
-                about = replace(about, parity_pictures=parity_pictures)
+            wish = wish_of(subject, weights, data, size, resize, known_masks)
+            given = {
+                "calibration": calibration,
+                "parity_pictures": parity_pictures,
+                "score_threshold": score_threshold,
+                "nms_threshold": nms_threshold,
+            }
+            about = _about(wish, board, name, version, half, extra_size, given)
             bundle = export_network(wish, about, workspace, bars, key)
     _print(bundle, as_json)
 
@@ -129,34 +136,27 @@ def _experiment(file: str) -> "Experiment":
     return read_experiment(Path(file))
 
 
-def _wish(
-    network: str, weights: str | None, data: Path | None, size: str | None, resize: str | None, known_masks: bool
-) -> "Wish":
-    from pipeline.train.pairing import Wish
-
-    return Wish(
-        network=network,
-        weights=weights,
-        data=data,
-        size=None if size is None else width_and_height(size),
-        resize=resize_mode(resize),
-        with_known_masks=known_masks,
-    )
-
-
 def _about(
-    wish: "Wish", board: str | None, name: str | None, version: str | None, half: bool, sizes: list[int] | None
+    wish: "Wish",
+    board: str | None,
+    name: str | None,
+    version: str | None,
+    half: bool,
+    sizes: list[int] | None,
+    given: dict[str, Any],
 ) -> "BundleWish":
+    """What the options say of the bundle. given: fields of it by name, None where the option was left out."""
     from jetson.board import read_board
     from pipeline.export.bundle import BundleWish
 
-    return BundleWish(
+    about = BundleWish(
         name=name or (Path(wish.network) if wish.data is None else wish.data.resolve()).name,
         version=version or "1",
         board=read_board(board or "workstation"),
         precisions=("fp32", "fp16") if half else ("fp32",),
         sizes=tuple(sizes or ()),
     )
+    return replace(about, **{field: value for field, value in given.items() if value is not None})
 
 
 def _refuse_for_experiment(options: dict[str, Any]) -> None:

@@ -59,7 +59,7 @@ def profile(
     precision: Annotated[
         str | None, typer.Option(metavar="fp32|fp16|int8", help="Of the estimate; by default fp16 where there is one.")
     ] = None,
-    runs: Annotated[int, typer.Option(min=1, max=10000, help="How often it is run here.")] = 20,
+    runs: Annotated[int, typer.Option(min=1, max=10000, metavar="N", help="How often it is run here.")] = 20,
     as_json: Json = False,
 ) -> None:
     """Say where the time of a network goes: per layer measured here, and estimated for a board from its peak figures.

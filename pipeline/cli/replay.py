@@ -14,13 +14,15 @@ __all__ = ["log_app"]
 log_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    epilog=examples("skylight log show flights/flight-000012"),
+    epilog=examples("skylight log show log", "skylight log export log to-label"),
     help="Look at the logs of flights, and take out the frames worth labelling.",
 )
 app.add_typer(log_app, name="log")
 
 _Log = Annotated[Path, typer.Argument(metavar="LOG", help="Folder of a flight, or of all flights.")]
-_Flight = Annotated[int | None, typer.Option("--flight", min=1, help="Number of the flight; by default the newest.")]
+_Flight = Annotated[
+    int | None, typer.Option("--flight", min=1, metavar="N", help="Number of the flight; by default the newest.")
+]
 
 
 @app.command(
@@ -31,13 +33,20 @@ _Flight = Annotated[int | None, typer.Option("--flight", min=1, help="Number of 
 )
 def replay(
     log: _Log,
-    bundle: Annotated[Path, typer.Option(help="The bundle to try, a folder that skylight export made.")],
+    bundle: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="The bundle to try, a folder that skylight export made.")
+    ],
     flight: _Flight = None,
-    video: Annotated[Path | None, typer.Option(help="What was flown on: every frame, not only those kept.")] = None,
-    against: Annotated[
-        Path | None, typer.Option(help="Compare with this bundle on the same frames instead of with the log.")
+    video: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What was flown on: every frame, not only those kept.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for pictures of what differs, side by side.")] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Compare with this bundle on the same frames instead of with the log."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="For pictures of what differs, side by side.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run a bundle on the frames of a flight and show what it finds otherwise."""
@@ -67,7 +76,9 @@ def export(
     log: _Log,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="New folder: images/, labels/, data.yaml, picked.csv.")],
     flight: _Flight = None,
-    rule: Annotated[list[str] | None, typer.Option(help="Only frames kept by this rule; may be given again.")] = None,
+    rule: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only frames kept by this rule; repeat for several.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Take out the frames worth labelling, with what the detector said as drafts of labels in YOLO rows."""

@@ -16,7 +16,9 @@ from pipeline.cli.overview import examples
 def report(
     experiment: ExperimentFile,
     root: Root = Path(),
-    out: Annotated[Path | None, typer.Option(help="Folder for a page per experiment; by default report/.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="For a page per experiment; by default report/.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write one page about an experiment that opens without a network: the answer, plots, detections, provenance.

@@ -43,7 +43,7 @@ def difference(
     folded: Annotated[
         bool, typer.Option("--folded", help="Let the folded difference decide: threshold, correction, plot.")
     ] = False,
-    threshold: Annotated[float | None, typer.Option(help="Say what to freeze: see --rule.")] = None,
+    threshold: Annotated[float | None, typer.Option(metavar="X", help="Say what to freeze: see --rule.")] = None,
     rule: Annotated[
         str | None,
         typer.Option(

@@ -1,4 +1,4 @@
-"""The verbs of training, and of what goes into it: published weights, anchors."""
+"""The verbs of training, of a trial's figures, and of what goes into it: published weights, anchors."""
 
 import json
 from dataclasses import asdict
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.app import ExperimentFile, Json, Root, app, one_of, resize_mode, width_and_height
+from pipeline.cli.app import DataSet, ExperimentFile, Json, Root, app, one_of, resize_mode, width_and_height
 from pipeline.cli.overview import examples
 from pipeline.errors import refuse
 
@@ -23,16 +23,21 @@ def train(
     experiment: ExperimentFile,
     root: Root = Path(),
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Trials at once, on Ray; this machine is divided among them.")
+        int | None, typer.Option(min=1, metavar="N", help="Trials at once, on Ray; this machine is divided among them.")
     ] = None,
     address: Annotated[
         str | None,
-        typer.Option(help="Ray cluster whose nodes all see --root: auto, HOST:PORT or ray://HOST:PORT."),
+        typer.Option(
+            metavar="ADDRESS", help="Ray cluster whose nodes all see --root: auto, HOST:PORT or ray://HOST:PORT."
+        ),
     ] = None,
     gpus_per_trial: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Part of a GPU that a trial takes, with --workers or --address.")
+        float | None,
+        typer.Option(min=0, max=1, metavar="X", help="Part of a GPU that a trial takes, with --workers or --address."),
     ] = None,
-    cpus_per_trial: Annotated[int | None, typer.Option(min=1, help="Threads of a trial, likewise.")] = None,
+    cpus_per_trial: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Threads of a trial, likewise.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train every trial of an experiment; trials that are finished stay, one that was broken off goes on.
@@ -70,6 +75,26 @@ def train(
         print(f"report: {page}")
 
 
+@app.command(
+    epilog=examples(
+        "skylight curves runs/kitti-cars/cars/scratch-f0-s0 runs/kitti-cars/cars/coco-f0-s0",
+        "skylight curves runs/kitti-cars/cars/* --plot curves.png",
+    )
+)
+def curves(
+    trials: Annotated[list[Path], typer.Argument(metavar="TRIAL", help="Folders of trials, finished or not.")],
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Also draw them: .png, .svg or .pdf.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Precision, recall, AP and F1 of every evaluation of trials of `skylight train`."""
+    from pipeline.report.trial_curves import curves_rows, plot_curves, read_curve, trial_curves_text
+
+    found = [read_curve(trial) for trial in trials]
+    if plot is not None:
+        plot_curves(found, plot)
+    print(json.dumps(curves_rows(found)) if as_json else trial_curves_text(found))
+
+
 @app.command(epilog=examples("skylight weights", "skylight weights yolov3-tiny.conv.15"))
 def weights(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="What to download.")] = None,
@@ -99,14 +124,14 @@ def weights(
     )
 )
 def anchors(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="Curated set, or a YOLO folder with data.yaml.")],
-    count: Annotated[int, typer.Option(help="How many anchors.")] = 6,
+    data: DataSet,
+    count: Annotated[int, typer.Option(min=1, metavar="N", help="How many anchors.")] = 6,
     size: Annotated[
         str | None, typer.Option(metavar="W[xH]", help="Input in pixels; by default that of the cfg: 416.")
     ] = None,
     resize: Annotated[str, typer.Option(metavar="stretch|letterbox", help="How photos come to that size.")] = "stretch",
     split: Annotated[str, typer.Option(metavar="train|val|test", help="Whose boxes.")] = "train",
-    seed: Annotated[int, typer.Option(min=0, help="Of the starts of k-means.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of the starts of k-means.")] = 0,
     cfg: Annotated[str, typer.Option(metavar="CFG", help="Cfg to compare with: a file or a name.")] = "yolov3-tiny",
     write: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a new cfg with these anchors; none is overwritten.")

@@ -147,6 +147,9 @@ def test_a_bundle_of_other_weights_is_not_replaced(for_orin: Path, trained: Path
 def test_an_experiment_says_itself_what_is_exported(trained: Path, skylight: Skylight) -> None:
     done = skylight("export", trained / "experiment.yaml", "--size", 96, "--root", trained)
     assert_refused(done, "--size", "its key export")
+    for option, default in (("--score-threshold", 0.25), ("--nms-threshold", 0.45), ("--calibration", 0)):
+        done = skylight("export", trained / "experiment.yaml", option, default, "--root", trained)
+        assert_refused(done, f"{option}: is for a network")
     done = skylight("export", trained / "experiment.yaml", "--parity-pictures", 0, "--root", trained)
     assert_refused(done, "--parity-pictures", "its key export")
 
