@@ -14,7 +14,11 @@ __all__ = ["board_of", "calibration_text", "measure_camera", "write_calibration"
 
 
 def board_of(text: str, square: float) -> Board:
-    """Read the inner corners of a board, 9x6, and the side of a square in millimetres."""
+    """Read the inner corners of a board, 9x6, and the side of a square in millimetres.
+
+    Raises:
+        UserError: it is no board, or the square has no side.
+    """
     found = re.fullmatch(r"(\d{1,2})x(\d{1,2})", text, re.ASCII)
     columns, rows = (int(found[1]), int(found[2])) if found else (0, 0)
     if min(columns, rows) < 3:

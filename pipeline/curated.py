@@ -88,6 +88,9 @@ def read_curated_set(root: Path, verify: bool = False, only: str | None = None) 
     Of the photos only the headers are read, unless `verify` asks to decode them all. only: the one split to read, as if
     the others were empty.
 
+    Raises:
+        UserError: what the folder lacks, or the file and line that is wrong.
+
     >>> read_curated_set(Path("data/facades-arch")).classes
     ('Arch',)
     """
@@ -108,7 +111,11 @@ def read_curated_set(root: Path, verify: bool = False, only: str | None = None) 
 
 
 def read_dataset_json(root: Path) -> dict[str, Any] | None:
-    """Content of dataset.json, or None where there is none."""
+    """Content of dataset.json, or None where there is none.
+
+    Raises:
+        UserError: it is not what `write_curated_set` writes.
+    """
     path = root / "dataset.json"
     try:
         about = json.loads(path.read_text(encoding="utf-8"))

@@ -36,7 +36,11 @@ __all__ = [
 
 
 def recipes_of(file: Path, source: Path | None) -> list[tuple[Path, Path | None]]:
-    """The recipe files that `file`, a recipe or an experiment, names, each with its source; all are checked."""
+    """The recipe files that `file`, a recipe or an experiment, names, each with its source; all are checked.
+
+    Raises:
+        UserError: a file that is wrong, or a source for an experiment, which names its own.
+    """
     if is_recipe(file):
         read_recipe(file)
         return [(file, source)]
@@ -109,7 +113,11 @@ def curation_inputs(path: Path, recipe: Recipe, source: Path | None, workspace: 
 
 
 def cross_check_recipe(path: Path, source: Path | None, workspace: Workspace, bars: Bars) -> Path:
-    """Train networks that never saw what they judge, and keep their predictions for the next `curate_recipe`."""
+    """Train networks that never saw what they judge, and keep their predictions for the next `curate_recipe`.
+
+    Raises:
+        UserError: the recipe has no limit that it would serve, or too few images.
+    """
     from pipeline.crosscheck import cross_check
 
     recipe = read_recipe(path)

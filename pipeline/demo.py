@@ -24,7 +24,11 @@ _SEED = 0
 
 
 def run_demo(root: Path) -> None:
-    """Run the demo into `root`; what is there already is kept and reused, so that a broken run goes on."""
+    """Run the demo into `root`; what is there already is kept and reused, so that a broken run goes on.
+
+    Raises:
+        UserError: there is no experiments/demo.yaml, or what a step of it raises.
+    """
     file = Path(__file__).resolve().parents[1] / "experiments" / "demo.yaml"
     if not file.exists():
         raise refuse(file, "no such file", "run the demo from a checkout of Skylight")

@@ -25,6 +25,9 @@ def export_best(
 
     key_file: of the key that signs it; by default the only one of this user, if there is one. board: in place of that
     of the experiment.
+
+    Raises:
+        UserError: the file has no key export, the trial is not up to date, or what `export_bundle` raises.
     """
     if experiment.export is None:
         raise refuse(f"experiment {experiment.name}", "has no key export", "add export: {stage: ..., name: ...}")
@@ -38,7 +41,11 @@ def export_best(
 def export_network(
     wish: Wish, about: BundleWish, workspace: Workspace, bars: Bars, key_file: Path | None = None
 ) -> Bundle:
-    """Export any network with its weights, checked on a set; see `read_pair`."""
+    """Export any network with its weights, checked on a set; see `read_pair`.
+
+    Raises:
+        UserError: what `read_pair` or `export_bundle` raises.
+    """
     key = chosen_key(key_file)
     pair = read_pair(wish, workspace, bars.download(wish.weights or ""))
     return export_bundle(source_of_pair(pair), about, workspace.bundles, key, _parity_bar(bars))

@@ -10,7 +10,10 @@ __all__ = ["constant"]
 
 
 def constant(values: tuple[Any, ...], like: Tensor) -> Tensor:
-    """A tensor of these numbers with type and device of `like`; copied there once, so that a graph can be captured."""
+    """A tensor of these numbers, nested as its shape, with type and device of `like`.
+
+    Copied there once, so that a graph can be captured.
+    """
     return _constant(values, like.dtype, like.device)
 
 

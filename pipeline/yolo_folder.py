@@ -34,6 +34,9 @@ def read_layout(root: Path, needed: Sequence[str] = ("train", "val"), only: str 
     """Read data.yaml of `root` and find the photos of every split; each of `needed` must have some.
 
     only: the one split to look for; the others are left empty, wherever data.yaml says they are.
+
+    Raises:
+        UserError: no such folder, no data.yaml, or a key of it that names no photos or no classes.
     """
     if not root.is_dir():
         raise refuse(root, "no such folder", "give a folder with data.yaml, images/ and labels/")

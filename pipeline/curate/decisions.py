@@ -131,7 +131,11 @@ class Decisions:
         self.strain = np.where(self.images.kept, np.fmax(self.strain, strain), self.strain)
 
     def note(self, rule: str) -> None:
-        """Count what remains after `rule`."""
+        """Count what remains after `rule`.
+
+        Raises:
+            UserError: the rule leaves no image.
+        """
         self.remaining.append(Remaining(rule, int(self.images.kept.sum()), int(self.live.sum())))
         if not self.images.kept.any():
             raise refuse(f"recipe {self.name}", f"rule {rule} leaves no image", "loosen it or add photos")

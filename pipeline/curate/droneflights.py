@@ -61,7 +61,11 @@ def _kept_frames(records: FlightRecords, rules: Sequence[str] = ()) -> dict[int,
 
 
 def write_kept_frames(folder: Path, records: FlightRecords, rules: Sequence[str] = ()) -> list[Candidate]:
-    """Lay down what the drone kept in `folder`, which must be new, as `write_flight_source` does."""
+    """Lay down what the drone kept in `folder`, which must be new, as `write_flight_source` does.
+
+    Raises:
+        UserError: no such rule, the drone kept no frame for it, or the folder is there already.
+    """
     from deploy.flightlog.worth import RULES
 
     for rule in rules:

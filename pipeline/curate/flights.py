@@ -57,6 +57,9 @@ def pick_frames(
     size: width and height of the frames, pixels; without it the border is where boxes have been. The flight is cut
     into `count` stretches of equal length which give one frame each; what is missing then is taken from anywhere. The
     reasons take turns, and within a reason the highest score comes first.
+
+    Raises:
+        UserError: a count below 1 or a gap below 0.
     """
     if count < 1 or min_gap < 0:
         raise refuse("picking frames", f"count {count}, min_gap {min_gap}", "count is 1 or more, min_gap 0 or more")

@@ -117,6 +117,9 @@ def write_flight_source(
     """Lay the picked frames down in `folder`, which must be new: images/, labels/, data.yaml and picked.csv.
 
     The labels are drafts; `unreviewed_ids` says of which photos. Returns the candidates as `extract_frames` does.
+
+    Raises:
+        UserError: nothing was picked, the folder is there already, or `source` is not what the log is about.
     """
     if not picked:
         raise refuse(log.source, "no frame of it is worth labelling", "fly longer, or widen the band")
@@ -133,6 +136,9 @@ def lay_down(
     """Make `folder`, which must be new, a YOLO source of the picked frames; returns them as they lie there.
 
     extract: writes the pictures into the folder it is given, and returns them in the order of their frames.
+
+    Raises:
+        UserError: the folder is there already.
     """
     if folder.exists():
         raise refuse(folder, "is there already", "give another folder, so that no corrected label is lost")
@@ -163,7 +169,11 @@ def _write_picked(path: Path, log: FlightLog, picked: Sequence[PickedFrame], can
 
 
 def unreviewed_ids(folder: Path) -> frozenset[str]:
-    """Ids of the photos of a source whose labels are a detector's drafts; none where no flight was laid down there."""
+    """Ids of the photos of a source whose labels are a detector's drafts; none where no flight was laid down there.
+
+    Raises:
+        UserError: its picked.csv is not what `lay_down` writes.
+    """
     path = folder / _PICKED_NAME
     try:
         lines = path.read_text(encoding="utf-8").splitlines()

@@ -201,7 +201,11 @@ def _rows(key: str, said: ImagePredictions) -> Iterator[tuple[object, ...]]:
 
 
 def read_predictions(path: Path) -> Predictions:
-    """Read the parquet file."""
+    """Read the parquet file.
+
+    Raises:
+        UserError: it is not what `write_predictions` writes.
+    """
     import duckdb
 
     with duckdb.connect(config={"threads": 1}) as connection:

@@ -128,7 +128,11 @@ def _splits(examined: Examination) -> np.ndarray:
 
 
 def explain(root: Path, image_id: str) -> str:
-    """The story of one image of the set at `root`: what happened to it and to each of its boxes, and every score."""
+    """The story of one image of the set at `root`: what happened to it and to each of its boxes, and every score.
+
+    Raises:
+        UserError: no ledger there, one of another version, or no such image in it.
+    """
     import duckdb
 
     path = root / "ledger.parquet"

@@ -58,6 +58,9 @@ def local_official(folder: Path, subsets: Sequence[str]) -> list[OfficialFiles]:
     """Find the official files in `folder`, under the names they have on the download page.
 
     The list of images and `<subset>_sizes.csv` (image_id, image_w, image_h) are used where they are there.
+
+    Raises:
+        UserError: no such folder, or a file that is needed is not in it.
     """
     if not folder.is_dir():
         raise refuse(folder, "no such folder", "give the folder of the box files, or leave it out to download them")

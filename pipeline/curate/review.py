@@ -153,6 +153,9 @@ def open_review(
     """Serve the App until Ctrl-C, or until `stop` says so, then return `read_verdicts`.
 
     A browser is opened where there is a display; `say` gets the lines that tell how to get there.
+
+    Raises:
+        UserError: nothing to show, or the App's server ended.
     """
     if _dataset(connect(cache), name) is None:
         raise refuse(f"review of {name}", "nothing to show", "curate the recipe first")

@@ -20,7 +20,11 @@ _connected: Path | None = None  # the cache whose database this process uses; Fi
 
 
 def connect(cache: Path) -> Any:
-    """Import FiftyOne with everything it writes inside `cache`, its database running, and return the module."""
+    """Import FiftyOne with everything it writes inside `cache`, its database running, and return the module.
+
+    Raises:
+        UserError: this process reviews in another cache already, or mongod does not start.
+    """
     global _connected
     cache = cache.resolve()
     if _connected not in (None, cache):

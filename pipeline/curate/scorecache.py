@@ -20,7 +20,7 @@ _COMMIT_EVERY = 200  # entries that a killed process may lose
 
 
 def cache_key(measure: str, photo_sha256: str, *arrays: np.ndarray) -> str:
-    """Key of what `measure`, a name with its version, says about a photo and about `arrays` that belong to it."""
+    """Key of what `measure`, a name with its version, says about a photo and `arrays` of any shape that go with it."""
     digest = hashlib.sha256(f"{measure} {photo_sha256}".encode())
     for array in arrays:
         digest.update(f" {array.dtype} {array.shape} ".encode())

@@ -15,7 +15,7 @@ ACTIVATIONS = (
 
 
 def activate(x: Tensor, name: str) -> Tensor:
-    """Apply one of `ACTIVATIONS` to every value; those that normalise do so over the channels, dimension 1."""
+    """Apply one of `ACTIVATIONS` to every value of (batch, channels, ...); some normalise over the channels."""
     match name:
         case "linear":
             return x

@@ -112,7 +112,11 @@ def shipped_networks() -> tuple[str, ...]:
 
 
 def network_cfg(network: str) -> Cfg:
-    """Read the cfg of a shipped network by name, or of a path that ends in `.cfg`."""
+    """Read the cfg of a shipped network by name, or of a path that ends in `.cfg`.
+
+    Raises:
+        UserError: no such network, or a line of the file that is wrong.
+    """
     if network in shipped_networks():
         return read_cfg(Path(str(_shipped_folder() / f"{network}.cfg")))
     if network.endswith(".cfg"):

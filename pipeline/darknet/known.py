@@ -67,6 +67,9 @@ class KnownWeights:
 def known_weights(name: str) -> KnownWeights:
     """Return the weights of that name.
 
+    Raises:
+        UserError: no weights of that name.
+
     >>> known_weights("yolov3-tiny").masks
     ((3, 4, 5), (1, 2, 3))
     """

@@ -208,7 +208,10 @@ class DarknetNetwork(nn.Module):
         return [outputs[index] for index in wanted]
 
     def outputs(self, images: Tensor, layers: Iterable[int]) -> dict[int, Tensor]:
-        """Outputs of the layers asked for; a yolo layer gives its raw input."""
+        """Outputs of the layers asked for, (batch, channels, height, width) each; a yolo layer gives its raw input.
+
+        images: as in `forward`.
+        """
         wanted = set(layers)
         return self.compute({-1: images}, range(max(wanted) + 1), wanted)
 

@@ -192,7 +192,8 @@ def delta(raw: Tensor, truth: Tensor, head: YoloHead, flavour: Flavour = "alexey
 def cost(raw: Tensor, truth: Tensor, head: YoloHead, flavour: Flavour = "alexeyab") -> Tensor:
     """Darknet's cost of one yolo layer, summed over the batch: the sum of the squared deltas (yolo_layer.c).
 
-    Its gradient with respect to `raw` is minus `delta`, as in Darknet, and not that of the printed sum.
+    raw, truth: as in `delta`. The gradient with respect to `raw` is minus `delta`, as in Darknet, and not that of the
+    printed sum.
     """
     value: Tensor = _Cost.apply(raw, delta(raw, truth, head, flavour).view_as(raw))
     return value

@@ -91,7 +91,7 @@ class Graph:
         return found
 
     def value(self, name: str) -> np.ndarray:
-        """The numbers of a constant that lies in the file.
+        """The numbers of a constant that lies in the file, in its own shape and type.
 
         Raises:
             UserError: it holds more or less than it declares.

@@ -55,7 +55,7 @@ class Runner(Protocol):
         """Run one picture, (1, 3, H, W) float32, RGB, 0 to 1."""
 
     def taps(self, image: np.ndarray) -> dict[str, np.ndarray]:
-        """What every layer with weights gives, in order; nothing where it cannot be looked at."""
+        """What every layer with weights gives, (1, channels, H, W) each, in order; nothing where it cannot be told."""
 
 
 class TorchRunner:

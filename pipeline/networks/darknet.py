@@ -109,7 +109,7 @@ class DarknetDetector(Detector):
         return any(index in self.frozen for index in self._split.trunk)
 
     def trunk(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Outputs of the frozen layers that others read, and raw outputs of frozen heads."""
+        """Outputs of the frozen layers that others read, and raw outputs of frozen heads; see `Detector`."""
         if not self.has_trunk:
             return (images,)
         with torch.no_grad():
@@ -117,17 +117,17 @@ class DarknetDetector(Detector):
         return tuple(outputs[index] for index in self._split.boundary)
 
     def losses(self, features: tuple[Tensor, ...], truth: Tensor) -> dict[str, Tensor]:
-        """Darknet's cost per yolo layer, `yolo16` and so on, divided by the number of images."""
+        """Darknet's cost per yolo layer, `yolo16` and so on, divided by the number of images; see `Detector`."""
         return self._costs(self._raw(features), truth)
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Boxes and scores of every cell and anchor."""
+        """Boxes and scores of every cell and anchor; see `Detector`."""
         return self.network.decode(self.network(images))
 
     @torch.no_grad()
     def predict_with_losses(self, images: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """`predict`, and Darknet's cost of the same outputs."""
+        """`predict`, and Darknet's cost of the same outputs; see `Detector`."""
         raw = self.network(images)
         return *self.network.decode(raw), self._costs(raw, truth)
 

@@ -141,7 +141,7 @@ class Detector(nn.Module):
 
     @abstractmethod
     def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Boxes and scores before NMS, in eval mode, without gradient.
+        """Boxes and scores before NMS, in eval mode, without gradient. images: as in `trunk`.
 
         Returns:
             boxes (batch, M, 4) float32 xyxy in pixels of the network input, scores (batch, M, classes) float32.
@@ -149,7 +149,7 @@ class Detector(nn.Module):
 
     @torch.no_grad()
     def predict_with_losses(self, images: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """`predict`, and what `losses` says of the same images, both in eval mode."""
+        """`predict`, and what `losses` says of the same images, both in eval mode; shapes as there."""
         return *self.predict(images), self.losses(self.trunk(images), truth)
 
     def require_trainable(self) -> None:

@@ -105,7 +105,11 @@ class ForeignDetector(Detector):
         return wanted
 
     def read(self, path: Path) -> ForeignCheckpoint:
-        """Read a checkpoint of any format that the family has."""
+        """Read a checkpoint of any format that the family has.
+
+        Raises:
+            UserError: no such file, or none of a format of the family.
+        """
         if not path.is_file():
             raise refuse(path, "no such file", f"give a {self.suffix} checkpoint of {self.name}")
         return read_safetensors(path)

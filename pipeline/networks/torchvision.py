@@ -109,7 +109,7 @@ class TorchvisionDetector(ForeignDetector):
     def losses(self, features: tuple[Tensor, ...], truth: Tensor) -> dict[str, Tensor]:
         """torchvision's four: `loss_classifier`, `loss_box_reg`, `loss_objectness`, `loss_rpn_box_reg`.
 
-        They are means over regions drawn at random, hence the same for the same seed only.
+        They are means over regions drawn at random, hence the same for the same seed only. Shapes as in `Detector`.
         """
         images = self._image_list(features[0])
         targets = self._targets(truth)
@@ -202,7 +202,11 @@ class TorchvisionDetector(ForeignDetector):
 
 
 def read_pth(path: Path) -> dict[str, Tensor]:
-    """The tensors of a state dict as torchvision publishes them; no code in the file is run."""
+    """The tensors of a state dict as torchvision publishes them; no code in the file is run.
+
+    Raises:
+        UserError: not readable, or no state dict.
+    """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:

@@ -125,7 +125,7 @@ class UltralyticsDetector(ForeignDetector):
         return tuple(outputs[index] for index in self._boundary())
 
     def losses(self, features: tuple[Tensor, ...], truth: Tensor) -> dict[str, Tensor]:
-        """Their own loss with their default gains, divided by the batch, by which they multiply.
+        """Their own loss with their default gains, divided by the batch, by which they multiply; see `Detector`.
 
         Parts are `box`, `cls` and `dfl`; `l1` in place of `dfl` where the head has no distribution, as in YOLO26. An
         end-to-end head sums both of its branches, 0.8 of one-to-many and 0.2 of one-to-one, as their training begins.

@@ -144,7 +144,11 @@ def compare(
 def compared_layers(
     outline: Outline, before: Checkpoint, after: Checkpoint, null: Checkpoint | None, reinitialised: Collection[int]
 ) -> tuple[tuple[LayerDifference, ...], tuple[LayerDifference, ...] | None]:
-    """The differences of AFTER and of the null checkpoint against BEFORE, convolution by convolution."""
+    """The differences of AFTER and of the null checkpoint against BEFORE, convolution by convolution.
+
+    Raises:
+        UserError: the null checkpoint lacks a layer.
+    """
     layers = differences(outline, before.weights, after.weights, reinitialised)
     if null is None:
         return layers, None

@@ -93,7 +93,7 @@ def folded_kernel(kernel: np.ndarray, scale: np.ndarray, variance: np.ndarray, e
 
 
 def drift(before: np.ndarray, after: np.ndarray) -> float | None:
-    """‖after - before‖ / ‖before‖; 0 for equal arrays, None where `before` is 0 and `after` is not."""
+    """‖after - before‖ / ‖before‖ of arrays of one shape; 0 for equal ones, None where only `before` is 0."""
     old, new = before.astype(np.float64), after.astype(np.float64)
     change, length = float(np.linalg.norm(new - old)), float(np.linalg.norm(old))
     if change == 0:

@@ -83,7 +83,11 @@ class _Reached(Exception):  # noqa: N818 - not an error
 
 @torch.no_grad()
 def activations(subject: Subject, images: Tensor) -> object:
-    """What the layer makes of (batch, 3, height, width) float RGB, 0 to 1: a tensor, or several in list or dict."""
+    """What the layer makes of (batch, 3, height, width) float RGB, 0 to 1: a tensor, or several in list or dict.
+
+    Raises:
+        UserError: the network does not run the layer to detect.
+    """
 
     def stop(_module: nn.Module, _inputs: object, output: object) -> NoReturn:
         raise _Reached(output)

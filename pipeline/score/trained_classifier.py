@@ -150,7 +150,11 @@ class ClassifierFolder:
         return settings, result
 
     def epochs(self) -> tuple[Epoch, ...]:
-        """Every epoch so far, in order."""
+        """Every epoch so far, in order.
+
+        Raises:
+            UserError: a line that is no epoch.
+        """
         if not self.metrics.exists():
             return ()
         lines = self.metrics.read_text(encoding="utf-8").splitlines()

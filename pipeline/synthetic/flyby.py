@@ -38,6 +38,9 @@ def draw_flyby(
     false, "truncated": false}]}; boxes in pixels, time in seconds. Each file appears complete or not at all.
     `progress` is called with the number of frames done.
 
+    Raises:
+        UserError: numbers that make no video, or an OpenCV that cannot write one.
+
     >>> draw_flyby(Path("flyby.mp4"), frames=150)
     """
     _check(out, frames, width, height, fps)

@@ -59,7 +59,7 @@ class FeatureCache:
             self._folder.cleanup()
 
     def get(self, batch: Batch) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Features of a batch, batch first, and its boxes, on the training device."""
+        """Features of a batch, batch first, and its truth, (batch, boxes, 5) as in `Detector.losses`; on the device."""
         for view in batch.views.unique().tolist():
             if view not in self._filled:
                 self._fill(view)

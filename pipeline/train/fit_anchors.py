@@ -78,6 +78,10 @@ def fit_anchors(
         seed: of the starts.
         network: name or path of the cfg to compare with, and to write another one from.
         write: the new cfg.
+
+    Raises:
+        UserError: a count below 1 or above that of different boxes, a cfg without shared anchors, or `write` is
+            no name of a cfg or is there already.
     """
     cfg = network_cfg(network)
     before = cfg_anchors(cfg)
@@ -109,7 +113,11 @@ def anchors_text(fitted: FittedAnchors) -> str:
 
 
 def cfg_anchors(cfg: Cfg) -> np.ndarray:
-    """The anchors that all yolo heads of a cfg share: (K, 2) float64, pixels of its input, in its order."""
+    """The anchors that all yolo heads of a cfg share: (K, 2) float64, pixels of its input, in its order.
+
+    Raises:
+        UserError: no yolo head, heads that name different anchors, or no pairs above 0.
+    """
     heads = _heads(cfg)
     values = {head.numbers("anchors") for head in heads}
     if len(values) > 1:

@@ -48,7 +48,7 @@ class Processes:
         return bool(value)
 
     def mean(self, values: torch.Tensor) -> torch.Tensor:
-        """The mean over all of them; all must ask together."""
+        """The mean over all of them, value by value, in any shape; all must ask together."""
         if self.count == 1:
             return values
         total = values.clone()
@@ -77,7 +77,11 @@ def this_process() -> Processes:
 
 @contextmanager
 def joined_processes() -> Iterator[Processes]:
-    """The processes that torchrun started, joined for the time of the block, or this one alone."""
+    """The processes that torchrun started, joined for the time of the block, or this one alone.
+
+    Raises:
+        UserError: more processes on this machine than GPUs.
+    """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_RANK", "0"))
     is_cuda = torch.cuda.is_available()

@@ -288,7 +288,11 @@ class TrialFolder:
         return tuple(Evaluation(**row["evaluation"]) for row in self.rows() if "evaluation" in row)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Every line of metrics.jsonl."""
+        """Every line of metrics.jsonl.
+
+        Raises:
+            UserError: a line that is no JSON.
+        """
         if not self.metrics.exists():
             return []
         try:

@@ -23,7 +23,11 @@ _MEMORY = "700MB"  # of DuckDB; the official training boxes need less than half 
 
 
 def read_classes(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Labels such as /m/0d4v4 and their display names, a pair per line, with or without a header."""
+    """Labels such as /m/0d4v4 and their display names, a pair per line, with or without a header.
+
+    Raises:
+        UserError: no classes, a line that is no pair, or a label or a name a second time.
+    """
     remedy = "list a label and its display name per line, as in /m/0d4v4,Window"
     rows = [
         (number, row) for number, row in enumerate(csv.reader(_read_text(path, remedy).splitlines()), start=1) if row
@@ -59,11 +63,14 @@ def _read_text(path: Path, remedy: str) -> str:
 def read_boxes(
     path: Path, labels: Sequence[str], only: Sequence[str] | None = None, image_ids: Sequence[str] | None = None
 ) -> dict[str, np.ndarray]:
-    """The boxes of a file in its order, as arrays by column, with `row`, the number of the line.
+    """The boxes of a file in its order, as arrays (N,) by column, with `row`, the number of the line.
 
     labels: of all classes; `label` is the index of a box's. only: labels of the boxes that are wanted; the values of no
     other row are looked at. image_ids: of all photos; `image` is the index of a box's, and a box on another is refused.
     Where they are not given, the column ImageID comes as it is.
+
+    Raises:
+        UserError: no such file, no such column, no boxes, or the line and value that is wrong.
     """
     import duckdb
 

@@ -32,7 +32,11 @@ _REMEDY = "give a file of COCO's instances, as in instances_train2017.json"
 
 
 def read_coco(folder: Path, options: Mapping[str, str]) -> Annotations:
-    """Read one JSON file and the photos it names; the name of a photo without its suffix is its id."""
+    """Read one JSON file and the photos it names; the name of a photo without its suffix is its id.
+
+    Raises:
+        UserError: the line or entry that cannot be read, and why.
+    """
     existing_folder(folder, "give a folder with the JSON file and the photos")
     path = folder / options.get("annotations", "annotations.json")
     content = _content(path)

@@ -76,7 +76,11 @@ def existing_photo(where: str, key: str, name: str, folder: Path) -> Path:
 
 
 def xywh_corners(where: str, box: Any) -> np.ndarray:
-    """A box as JSON gives it, [x, y, width, height] in pixels, as (4,) float64 xyxy in pixels."""
+    """A box as JSON gives it, [x, y, width, height] in pixels, as (4,) float64 xyxy in pixels.
+
+    Raises:
+        UserError: it is no such list.
+    """
     is_four = isinstance(box, list) and len(box) == 4 and all(type(value) in (int, float) for value in box)
     try:
         x, y, width, height = map(float, box if is_four else ())
@@ -113,6 +117,9 @@ def collected(
 
     photos: whose names without suffix are the image ids. sizes: (M, 2) float64, as seen, in the order of `photos`; NaN
     where the annotations do not say.
+
+    Raises:
+        UserError: two photos of one name.
     """
     ids = [photo.stem for photo in photos]
     twice = [image_id for image_id, count in Counter(ids).items() if count > 1]

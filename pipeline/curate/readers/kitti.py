@@ -26,7 +26,11 @@ _OCCLUDED: dict[float, int] = {0: 0, 1: 1, 2: 1, 3: UNKNOWN, -1: UNKNOWN}
 
 
 def read_kitti(folder: Path, options: Mapping[str, str]) -> Annotations:
-    """Read the photos and their label files; the name of a photo without its suffix is its id."""
+    """Read the photos and their label files; the name of a photo without its suffix is its id.
+
+    Raises:
+        UserError: the file or line that cannot be read, and why; no photos, or no label files.
+    """
     existing_folder(folder, "give a folder with training/image_2 and training/label_2")
     images = folder / options.get("images", "training/image_2")
     labels = folder / options.get("labels", "training/label_2")

@@ -18,6 +18,9 @@ __all__ = ["read_open_images"]
 def read_open_images(folder: Path) -> Annotations:
     """Read the images, classes and boxes of `folder`.
 
+    Raises:
+        UserError: no such folder, no photos, or a line that cannot be read.
+
     >>> read_open_images(Path("facades")).boxes.shape
     (7026, 4)
     """

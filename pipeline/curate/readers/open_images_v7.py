@@ -34,7 +34,11 @@ class OfficialFiles:
 
 
 def read_official(files: Sequence[OfficialFiles], classes: Sequence[str]) -> Annotations:
-    """Read the images of all subsets that hold a box of one of `classes`, display names such as Window."""
+    """Read the images of all subsets that hold a box of one of `classes`, display names such as Window.
+
+    Raises:
+        UserError: no subset, a box on a photo that the list of images lacks, or a line that cannot be read.
+    """
     if not files:
         raise refuse("source.subsets", "none", "give train, validation or test")
     return joined([_read_subset(one, classes) for one in files])

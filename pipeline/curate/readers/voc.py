@@ -21,7 +21,11 @@ __all__ = ["read_voc"]
 
 
 def read_voc(folder: Path, options: Mapping[str, str]) -> Annotations:
-    """Read every XML file and the photo it names; the name of a photo without its suffix is its id."""
+    """Read every XML file and the photo it names; the name of a photo without its suffix is its id.
+
+    Raises:
+        UserError: the file or object that cannot be read, and why; no XML files.
+    """
     existing_folder(folder, "give a folder with Annotations/ and JPEGImages/")
     images = folder / options.get("images", "JPEGImages")
     annotations = folder / options.get("annotations", "Annotations")

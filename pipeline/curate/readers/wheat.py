@@ -23,7 +23,11 @@ _COLUMNS = ("image_id", "width", "height", "bbox", "source")
 
 
 def read_wheat(folder: Path, options: Mapping[str, str]) -> Annotations:
-    """Read the CSV file and the photos; every box is of the class wheat_head."""
+    """Read the CSV file and the photos; every box is of the class wheat_head.
+
+    Raises:
+        UserError: the line that cannot be read, and why; no photos.
+    """
     existing_folder(folder, "give a folder with train.csv and train/")
     path = folder / options.get("annotations", "train.csv")
     images = folder / options.get("images", "train")
