@@ -8,7 +8,7 @@ from pipeline.experiment import Experiment
 from pipeline.files import write_json
 from pipeline.interrupt import stop_on_signals
 from pipeline.progress import Bars
-from pipeline.report.plots import plot_ap
+from pipeline.report.ap_plot import plot_ap
 from pipeline.report.table import Arm, arms_of_stage, curves_text, table_text
 from pipeline.score.advise import Advice, advise
 from pipeline.score.prediction import read_calibration

@@ -1,6 +1,7 @@
-"""Layer difference over the layers, and AP over the number of frozen layers, as P2's two figures draw them.
+"""Layer difference over the layers, and AP over the number of frozen layers.
 
-A line per start: the mean over the seeds, and their band from least to most.
+As the two figures of Suzuki, Kuyoshi and Yamane, "Transfer Learning Algorithm for Object Detection", draw them. A
+line per start: the mean over the seeds, and their band from least to most.
 """
 
 import statistics

@@ -17,7 +17,7 @@ Curves = dict[str, list[list[float | None]]]
 
 
 def part_of(scores: Scores, part: str | None) -> str:
-    """Which convolutions are drawn: as asked for, else the bottlenecks of a ResNet-50, as P2 does, or all of another.
+    """Which convolutions are drawn: as asked for, else the bottlenecks of a ResNet-50 (see `difference_plots`), or all.
 
     Raises:
         UserError: the network has no such part.
