@@ -174,19 +174,7 @@ def check_parity(
         UserError: a limit is passed; the message names it, and the first layer that departs.
     """
     tallies = [_Tally(LIMITS[candidate.precision]) for candidate in candidates]
-    truths: list[Detections] = []
-    for start in range(0, len(images), _PICTURES_AT_ONCE):
-        data = load_images(images[start : start + _PICTURES_AT_ONCE], *size, resize)
-        for index, placement in enumerate(data.placements):
-            image = (data.images[index : index + 1].float() / 255).numpy()
-            with_heads = start + index < _WITH_HEADS
-            truth = reference.run(image, with_heads)
-            truths.append(_detections(truth, placement))
-            for candidate, tally in zip(candidates, tallies, strict=True):
-                other = candidate.runner.run(image, with_heads)
-                tally.add(image, truth, other, (truths[-1], _detections(other, placement)))
-            if progress:
-                progress(start + index + 1, len(images))
+    truths = _run_all(reference, list(zip(candidates, tallies, strict=True)), images, size, resize, progress)
     per_class = average_precision(truths, images, classes)
     comparisons = []
     for candidate, tally in zip(candidates, tallies, strict=True):
@@ -206,6 +194,31 @@ def check_parity(
         comparisons=tuple(comparisons),
         left_out=tuple(left_out),
     )
+
+
+def _run_all(
+    reference: Runner,
+    candidates: Sequence[tuple[Candidate, _Tally]],
+    images: Sequence["LabelledImage"],
+    size: tuple[int, int],
+    resize: str,
+    progress: Progress | None,
+) -> list[Detections]:
+    """Run every picture through all, and keep how far each is from the reference, whose detections are returned."""
+    truths: list[Detections] = []
+    for start in range(0, len(images), _PICTURES_AT_ONCE):
+        data = load_images(images[start : start + _PICTURES_AT_ONCE], *size, resize)
+        for index, placement in enumerate(data.placements):
+            image = (data.images[index : index + 1].float() / 255).numpy()
+            with_heads = start + index < _WITH_HEADS
+            truth = reference.run(image, with_heads)
+            truths.append(_detections(truth, placement))
+            for candidate, tally in candidates:
+                other = candidate.runner.run(image, with_heads)
+                tally.add(image, truth, other, (truths[-1], _detections(other, placement)))
+            if progress:
+                progress(start + index + 1, len(images))
+    return truths
 
 
 def _detections(outputs: Outputs, placement: Placement) -> Detections:
