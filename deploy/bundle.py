@@ -74,7 +74,10 @@ class Bundle(NamedTuple):
         return self.models[0].height
 
     def with_model(self, file: str) -> "Bundle":
-        """The same bundle, whose model of that file name runs."""
+        """The same bundle, whose model of that file name runs.
+
+        Raises UserError where it has none of that name.
+        """
         chosen = [model for model in self.models if model.file == file]
         if not chosen:
             names = ", ".join(model.file for model in self.models)
@@ -111,6 +114,7 @@ def write_bundle(
 
     sign: turns the bytes of bundle.json into the content of the file `signature`; None leaves it unsigned.
     The same input gives the same bytes. A bundle that lies there already is replaced; anything else is left alone.
+    Raises UserError for what `read_bundle` would not take, and where something else lies at `path`.
     """
     root = Path(path)
     if root.exists() and not (root / MANIFEST).is_file():

@@ -50,7 +50,7 @@ class Feeder:
             raise
 
     def require_frames(self, cache: Path) -> None:
-        """Refuse to calibrate on nothing, unless an earlier result will do."""
+        """Refuse to calibrate on nothing, unless an earlier result will do: raises UserError."""
         first = list(itertools.islice(self._frames, 1))
         if not first and not cache.is_file():
             raise refuse("calibration", "no frames", "give frames of the curated set")

@@ -45,7 +45,10 @@ class Camera(NamedTuple):
     is_calibrated: bool
 
     def resized(self, width: int, height: int) -> "Camera":
-        """The camera where its pictures come at another size: no more than a guess, since it may cut or shrink them."""
+        """The camera where its pictures come at another size: no more than a guess, since it may cut or shrink them.
+
+        width, height: in pixels.
+        """
         if (width, height) == (self.width, self.height):
             return self
         across, down = width / self.width, height / self.height

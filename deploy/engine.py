@@ -103,6 +103,7 @@ def share_of(free: Optional[int]) -> Optional[int]:
     """Workspace for the builder: half of what is free, 2 GiB at most; the rest holds weights and the program itself.
 
     free: bytes, or None where nobody knows, which leaves it to the library.
+    Returns bytes. Raises UserError where too little is free to build.
     """
     if free is None:
         return None

@@ -98,7 +98,7 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def require_space(folder: Path, size: int) -> None:
-    """Refuse before minutes of building what the disk cannot hold; `size` in bytes."""
+    """Refuse before minutes of building what the disk cannot hold: raises UserError. size: bytes."""
     there = next(part for part in (folder, *folder.resolve().parents) if part.exists())
     free = shutil.disk_usage(str(there)).free
     if free < size:

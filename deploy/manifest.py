@@ -75,7 +75,10 @@ def parse_manifest(path: Path, data: bytes) -> Dict[str, Any]:
 
 
 def check_manifest(path: Path, content: Any) -> Dict[str, Any]:
-    """The same for JSON that was read already."""
+    """The same for JSON that was read already.
+
+    Raises UserError naming the key, what was found and what is allowed.
+    """
     _check_schema(path, content)
     for key, kind in _KINDS.items():
         if key not in content:

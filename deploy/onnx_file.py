@@ -49,7 +49,10 @@ class _Node(NamedTuple):
 
 
 def check_onnx(path: Path) -> None:
-    """Refuse a file that is no ONNX model, keeps tensors elsewhere, or declares tensors that it cannot hold."""
+    """Refuse a file that is no ONNX model, keeps tensors elsewhere, or declares tensors that it cannot hold.
+
+    Raises UserError.
+    """
     with path.open("rb") as file:
         if not file.read(1):
             raise refuse(path, "is empty", "export the bundle again")

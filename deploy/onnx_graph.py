@@ -55,7 +55,10 @@ def read_onnx(path: Path) -> OnnxFile:
 
 
 def parse_onnx(path: Path, content: bytes) -> OnnxFile:
-    """What `read_onnx` does with the bytes; `path` is for messages."""
+    """What `read_onnx` does with the bytes; `path` is for messages.
+
+    Raises UserError where they are no whole ONNX file.
+    """
     walker = Walker(content, _FIELD_LIMIT)
     try:
         entries = walker.inside(walker.whole, 7)

@@ -59,7 +59,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run a bundle on a picture, folder, video, camera or stream, and write what it finds."""
+    """Run a bundle on a picture, folder, video, camera or stream, and write what it finds.
+
+    Returns the exit status. Raises UserError for what the options, the bundle or the source have wrong.
+    """
     for name in ("max_frames", "threads"):
         value = getattr(arguments, name)
         if value is not None and value < 1:

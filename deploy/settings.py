@@ -32,7 +32,10 @@ def read_settings(path: Optional[Path], sections: Dict[str, Any]) -> Dict[str, A
 
 
 def require_ranges(settings: Any, **ranges: Tuple[float, float]) -> None:
-    """Refuse a field that is outside of its range: by name, the least and the most allowed. None is not looked at."""
+    """Refuse a field that is outside of its range: by name, the least and the most allowed. None is not looked at.
+
+    Raises UserError.
+    """
     for key, (least, most) in ranges.items():
         value = getattr(settings, key)
         if value is not None and not least <= value <= most:

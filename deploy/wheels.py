@@ -127,7 +127,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Unpack the libraries that this board does not bring, from wheels that were checked by SHA-256."""
+    """Unpack the libraries that this board does not bring, from wheels that were checked by SHA-256.
+
+    Returns the exit status. Raises UserError for a list of another Python, and for a wheel that is missing or another.
+    """
     pins, python = read_list(arguments.list)
     mine = "{}.{}".format(*sys.version_info)
     if python is not None and python != mine:

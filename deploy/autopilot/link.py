@@ -158,7 +158,7 @@ class Link:
 
 
 def wait_for(link: Link, wake: int, seconds: float) -> Tuple[bool, bool]:
-    """Wait until something has arrived, or the file `wake` can be read, or the time is up; says which of the two."""
+    """Wait until something has arrived, the file `wake` can be read, or `seconds` are up; says which of the two."""
     number = link.fileno()
     watched = [wake] if number is None else [wake, number]
     try:

@@ -157,7 +157,10 @@ class Speaker:
 
 
 def tunnelled(payload: bytes) -> Dict[str, Any]:
-    """What a TUNNEL payload of TUNNEL_TYPE says: frame, age (ms), count, and the best rows: class, score, box."""
+    """What a TUNNEL payload of TUNNEL_TYPE says: frame, age (ms), count, and the best rows: class, score, box.
+
+    Raises ValueError for one of another version.
+    """
     version, count, age, frame = _TUNNEL_HEAD.unpack_from(payload)
     if version != _TUNNEL_VERSION:
         raise ValueError("version {} of detections, this reads {}".format(version, _TUNNEL_VERSION))

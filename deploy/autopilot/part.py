@@ -93,7 +93,10 @@ class MavlinkPart(Part):
         self._wake()
 
     def idle(self, now: float) -> None:
-        """Notice where the thread ended: the loop must not go on as if the autopilot was told."""
+        """Notice where the thread ended: the loop must not go on as if the autopilot was told.
+
+        Raises RuntimeError then.
+        """
         if self._failure is not None:
             raise RuntimeError("the thread of the autopilot's line ended") from self._failure
 

@@ -29,6 +29,7 @@ class Backend:
 
         Returns boxes (M, 4) float32, xyxy in pixels of the input, and scores (M, classes) float32, 0 to 1; both are the
         caller's to keep.
+        Raises UserError where the device does not run it.
         """
         raise NotImplementedError
 

@@ -27,7 +27,7 @@ class NetworkSettings(NamedTuple):
     engines: str = str(ENGINES)
 
     def check(self) -> None:
-        """Refuse what is out of range."""
+        """Refuse what is out of range: raises UserError."""
         if self.backend not in (AUTO,) + KINDS:
             raise refuse("backend=" + self.backend, "unknown", "allowed: " + ", ".join((AUTO,) + KINDS))
         require_ranges(self, threads=(1, 256))
