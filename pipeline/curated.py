@@ -128,7 +128,11 @@ def read_dataset_json(root: Path) -> dict[str, Any] | None:
 
 
 def hash_curated_set(root: Path, only: str | None = None) -> str:
-    """SHA-256 over the class names and, sorted, split, path and SHA-256 of photos and labels, of one split or all."""
+    """SHA-256 over the class names and, sorted, split, path and SHA-256 of photos and labels, of one split or all.
+
+    Raises:
+        UserError: no such set, see `read_layout`.
+    """
     layout = read_layout(root, only=only)
     entries = []
     for split, photos in layout.photos.items():

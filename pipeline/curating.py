@@ -72,6 +72,9 @@ def run_curation(
     """Make the set of every recipe file from its source, after checking labels and asking a person where wanted.
 
     review_port: where FiftyOne is served for the review; None for no review.
+
+    Raises:
+        UserError: a recipe, a source or a set that is wrong, with where.
     """
     summaries = []
     for path, source in recipes:
@@ -84,7 +87,11 @@ def run_curation(
 
 
 def explanations(recipes: Sequence[tuple[Path, Path | None]], image_id: str, workspace: Workspace) -> str:
-    """The story of an image in the set of each recipe."""
+    """The story of an image in the set of each recipe.
+
+    Raises:
+        UserError: a set that was not curated yet, or no such image in one.
+    """
     stories = []
     for path, _ in recipes:
         name = read_recipe(path).name
@@ -93,7 +100,11 @@ def explanations(recipes: Sequence[tuple[Path, Path | None]], image_id: str, wor
 
 
 def curate_recipe(path: Path, source: Path | None, workspace: Workspace, bars: Bars) -> CurationSummary:
-    """Make the set of one recipe file: data/SET."""
+    """Make the set of one recipe file: data/SET.
+
+    Raises:
+        UserError: see `pipeline.curate.curate`.
+    """
     recipe = read_recipe(path)
     inputs = curation_inputs(path, recipe, source, workspace)
     return curate(recipe, inputs, workspace.data / recipe.name, _reporter(recipe, bars))
@@ -139,6 +150,9 @@ def add_flight(path: Path, log_file: Path, video: Path | None, frames: int, work
 
     log_file: detections.jsonl, or the folder of a flight that a drone brought home. video: what the log is about, where
     it lies no longer where the log says; without it a drone's flight gives the frames that it kept.
+
+    Raises:
+        UserError: a log that cannot be read, nothing worth labelling, or a flight that was laid down before.
     """
     from deploy.flightlog.reading import FlightRecords, is_flight
     from pipeline.curate.droneflights import read_drone_log, write_kept_frames

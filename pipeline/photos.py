@@ -29,7 +29,11 @@ _SIDEWAYS = {5, 6, 7, 8}  # orientations that swap width and height
 
 @contextlib.contextmanager
 def opened_photo(path: Path) -> Iterator["Image"]:
-    """Open a photo with Pillow; what goes wrong, now or while decoding inside the block, is refused in its name."""
+    """Open a photo with Pillow; what goes wrong, now or while decoding inside the block, is refused in its name.
+
+    Raises:
+        UserError: no such file, no photo that can be read, or one with more than MOST_PIXELS.
+    """
     from PIL import Image
 
     try:
@@ -97,14 +101,22 @@ def upright(image: "Image") -> "Image":
 
 
 def photo_size(path: Path) -> tuple[int, int]:
-    """Width and height as seen, from the header alone."""
+    """Width and height as seen, from the header alone.
+
+    Raises:
+        UserError: see `opened_photo`.
+    """
     with opened_photo(path) as image:
         width, height = image.size
         return (height, width) if orientation(image) in _SIDEWAYS else (width, height)
 
 
 def read_rgb(path: Path) -> np.ndarray:
-    """The photo as seen: (H, W, 3) uint8, RGB. Of 16 bits the upper 8 count, as with OpenCV."""
+    """The photo as seen: (H, W, 3) uint8, RGB. Of 16 bits the upper 8 count, as with OpenCV.
+
+    Raises:
+        UserError: see `opened_photo`.
+    """
     with opened_photo(path) as image:
         turned = upright(image)
         if turned.mode.startswith("I;16"):  # Pillow would clip where OpenCV divides

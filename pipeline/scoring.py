@@ -22,7 +22,11 @@ __all__ = ["ScoredExperiment", "difference_files", "score_experiment"]
 
 
 def difference_files(compared: Comparison, freeze_file: Path | None, plot: Path | None) -> None:
-    """Write what was asked for beside the table: the freeze for an experiment file, the plot."""
+    """Write what was asked for beside the table: the freeze for an experiment file, the plot.
+
+    Raises:
+        UserError: a plot or a freeze file of a name that cannot be written.
+    """
     if plot is not None:
         require_plottable(plot)
         figure, corrected = ("folded", "corrected_folded") if compared.is_folded else ("raw", "corrected")

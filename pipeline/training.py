@@ -118,7 +118,11 @@ def tables_text(experiment: Experiment, tables: dict[str, list[Arm]], workspace:
 
 
 def evaluate_with_bars(wish: Wish, workspace: Workspace, bars: Bars) -> Evaluated:
-    """Measure a detector, with a bar over the pictures, and one over the weights where they must be downloaded."""
+    """Measure a detector, with a bar over the pictures, and one over the weights where they must be downloaded.
+
+    Raises:
+        UserError: what does not belong together, see `read_pair`.
+    """
 
     def report(done: int, total: int) -> None:
         bars.show(f"evaluate {wish.network}", done, total)
@@ -142,5 +146,9 @@ def advise_with_bars(experiment: Experiment, stage: str, share: float, workspace
 
 
 def download_weights(name: str, folder: Path, bars: Bars) -> Path:
-    """Get published weights to `folder`, with a bar of bytes, unless they are there; returns their path."""
+    """Get published weights to `folder`, with a bar of bytes, unless they are there; returns their path.
+
+    Raises:
+        UserError: no weights of that name, or what `download` raises.
+    """
     return fetch_known(known_weights(name), folder, bars.download(name))

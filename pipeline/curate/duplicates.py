@@ -16,6 +16,9 @@ def perceptual_hash(path: Path) -> int:
     """64-bit pHash of a photo as it is seen (EXIF rotation applied).
 
     The photo is decoded to its end, so a broken one is found here.
+
+    Raises:
+        UserError: a photo that cannot be read.
     """
     import imagehash
 

@@ -72,6 +72,9 @@ def examine(
     overrides: keep, drop or fix by image id. fetch: gets the photos that lie nowhere yet. predictions: of networks
     that never saw the photos, if there are any. backbone: weights for the features that tell photos apart. drafts: ids
     of images whose boxes a detector drew and nobody has looked at.
+
+    Raises:
+        UserError: a rule leaves no image, or a photo cannot be read.
     """
     work = _Work(recipe, annotations, overrides, cache, report or (lambda *_: None))
     if drafts:

@@ -35,6 +35,9 @@ def ensure_official(
     """Download what is not in `cache` yet, 2.3 GB of boxes for training; returns the files of each subset.
 
     base_url: of a mirror with the same paths. The files are named by their length and MD5 where the server says so.
+
+    Raises:
+        UserError: what `download` raises.
     """
     folder = cache / "open-images-v7"
 

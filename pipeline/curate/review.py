@@ -80,6 +80,9 @@ def load_review(
     It takes the place of an older one only when it is complete. A tag that was set or taken away in the App since the
     older one was built stays so; otherwise the photo has the candidate's verdict. `progress` is called with the number
     of photos done.
+
+    Raises:
+        UserError: see `connect`.
     """
     fiftyone = connect(cache)
     title, part = _title(name), f"{_title(name)}-new"

@@ -89,6 +89,10 @@ def curate(recipe: Recipe, inputs: Inputs, out: Path, report: Progress | None = 
 
     Every file that counts is hashed on every call, and so is the set, so "nothing has changed" is a fact. A set that
     was changed by hand is refused rather than overwritten, and so is a folder that is no curated set.
+
+    Raises:
+        UserError: what the recipe, the source, the verdicts or a flight have wrong, a rule that leaves no image, or a
+            set that was changed by hand.
     """
     started = time.perf_counter()
     report = report or (lambda *_: None)
@@ -116,7 +120,11 @@ def curate(recipe: Recipe, inputs: Inputs, out: Path, report: Progress | None = 
 
 
 def examine_source(recipe: Recipe, inputs: Inputs, report: Progress) -> Examination:
-    """Read the source and take it through every rule; nothing is written but the cache."""
+    """Read the source and take it through every rule; nothing is written but the cache.
+
+    Raises:
+        UserError: as `curate`, but for the set.
+    """
     annotations = joined([_read(recipe, inputs, report), *(_read_flight(recipe, folder) for folder in inputs.flights)])
     drafts = frozenset(image_id for folder in inputs.flights for image_id in unreviewed_ids(folder))
     said = verdicts_of(read_overrides(inputs.overrides)) if inputs.overrides is not None else {}

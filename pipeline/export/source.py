@@ -97,7 +97,11 @@ def source_of_trial(experiment: Experiment, trial: PlannedTrial) -> ExportSource
 
 
 def source_of_pair(pair: Pair) -> ExportSource:
-    """A network with its weights, and the set that it is checked on; a trial's folder tells its history."""
+    """A network with its weights, and the set that it is checked on; a trial's folder tells its history.
+
+    Raises:
+        UserError: its set cannot be read.
+    """
     trained = pair.trial
     is_best = trained is not None and trained.result is not None
     is_best = is_best and file_sha256(pair.weights) == trained.result.best_weights_sha256  # type: ignore[union-attr]

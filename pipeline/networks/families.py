@@ -45,7 +45,11 @@ class Architecture:
         return hashlib.sha256(json.dumps(about).encode()).hexdigest()
 
     def build(self, flavour: Flavour = "alexeyab", batch_norm_momentum: float | None = None) -> Detector:
-        """A detector with random weights, on the CPU. The arguments are Darknet's alone."""
+        """A detector with random weights, on the CPU. The arguments are Darknet's alone.
+
+        Raises:
+            UserError: a library that is not installed, or a name or file that is no detector of it.
+        """
         if self.cfg:
             from pipeline.networks.darknet import DarknetDetector
 

@@ -158,7 +158,11 @@ class UltralyticsDetector(ForeignDetector):
         return super().load(path, layers)
 
     def read(self, path: Path) -> ForeignCheckpoint:
-        """A checkpoint of ours, or the tensors of a .pt file."""
+        """A checkpoint of ours, or the tensors of a .pt file.
+
+        Raises:
+            UserError: no such file, one that is damaged, or one that holds no detector.
+        """
         if path.suffix != ".pt":
             return super().read(path)
         model = _read_model(path)

@@ -15,7 +15,11 @@ __all__ = ["bundle_text", "chain_lines", "changes_text", "checked_text", "export
 
 
 def bundle_text(bundle: Bundle) -> str:
-    """What the bundle is, then the chain from its weights back to where they began."""
+    """What the bundle is, then the chain from its weights back to where they began.
+
+    Raises:
+        UserError: its provenance or parity is not what export writes.
+    """
     with as_exported(bundle.root):
         return "\n".join(_plain(line) for line in (*_about(bundle), *chain_lines(bundle.provenance)))
 

@@ -74,7 +74,11 @@ def curves_rows(curves: Sequence[TrialCurve]) -> list[dict[str, Any]]:
 
 
 def plot_curves(curves: Sequence[TrialCurve], path: Path) -> None:
-    """Draw the four figures over the iterations into `path`, a line per trial: its colour, then its dashes."""
+    """Draw the four figures over the iterations into `path`, a line per trial: its colour, then its dashes.
+
+    Raises:
+        UserError: a name that no picture can be written to.
+    """
     require_plottable(path)
     with picture(path, (10, 7), rows=2, columns=2) as panels:
         for axes, (key, label) in zip(panels.flat, _FIGURES, strict=True):

@@ -27,6 +27,9 @@ def plan_null(
 
     Starts that take the same weights share a null trial. Trials that start from chance, from a file or from published
     weights have none: their data is not here.
+
+    Raises:
+        UserError: see `plan_trials`.
     """
     derived = _null_experiment(experiment, finished)
     planned = {trial.name: trial for trial in plan_trials(derived, workspace)}

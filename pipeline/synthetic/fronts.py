@@ -46,6 +46,9 @@ def draw_fronts(
     other windows; the counts are these shares rounded. The same arguments give the same files, as long as NumPy and
     OpenCV stay the same. `progress` is called with the number of pictures done.
 
+    Raises:
+        UserError: numbers that make no picture, or a file where the folder should be.
+
     >>> draw_fronts(Path("data/drawn"), images=600)
     """
     _check(out, images, width, height, target_share, street_share)

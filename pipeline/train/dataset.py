@@ -61,6 +61,9 @@ def load_images(
 
     cache: folder for the resized pictures. They are mapped into memory from there, so that they need not fit into it,
     and decoded once for all processes and runs.
+
+    Raises:
+        UserError: a picture that cannot be decoded.
     """
     shape = (len(sources), 3, height, width)
     if cache is None:

@@ -33,7 +33,11 @@ class NamedWeights:
     known: KnownWeights | None
 
     def fetched(self, workspace: Workspace, progress: BytesProgress | None = None) -> Path:
-        """The file, downloaded where it must be."""
+        """The file, downloaded where it must be.
+
+        Raises:
+            UserError: what `download` raises.
+        """
         if self.file is not None:
             return self.file
         assert self.known is not None

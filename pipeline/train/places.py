@@ -99,7 +99,11 @@ def _require_answer(address: str) -> None:
 
 @contextmanager
 def connected(places: Places) -> Iterator[None]:
-    """Ray, silent, inside the block. Its own handler of SIGTERM is not kept."""
+    """Ray, silent, inside the block. Its own handler of SIGTERM is not kept.
+
+    Raises:
+        UserError: no cluster at the address.
+    """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or it warns of a change to come
     before = signal.getsignal(signal.SIGTERM)

@@ -67,7 +67,11 @@ def _fitting_layers(
 
 
 def weights_file(start: Start, folder: Path, progress: BytesProgress | None = None) -> Path | None:
-    """The file of a start that names one, downloaded into `folder` where needed; None for others."""
+    """The file of a start that names one, downloaded into `folder` where needed; None for others.
+
+    Raises:
+        UserError: no published weights of that name, or what `download` raises.
+    """
     if start.known is not None:
         return fetch_known(known_weights(start.known), folder, progress)
     return start.weights

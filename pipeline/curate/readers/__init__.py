@@ -19,7 +19,11 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
 
 
 def read_source(format_name: str, folder: Path, options: Mapping[str, str]) -> Annotations:
-    """Read `folder`, which has the format of that name; what an option says is described in the format's file."""
+    """Read `folder`, which has the format of that name; what an option says is described in the format's file.
+
+    Raises:
+        UserError: the file, line and value that is wrong, or an option that the format does not have.
+    """
     only_options(options, OPTIONS[format_name], format_name)
     if format_name == "open-images":
         from pipeline.curate.readers.open_images import read_open_images

@@ -19,7 +19,11 @@ __all__ = ["read_yolo"]
 
 
 def read_yolo(folder: Path, options: Mapping[str, str]) -> Annotations:
-    """Read the photos below `folder`; the name of a photo without its suffix is its id."""
+    """Read the photos below `folder`; the name of a photo without its suffix is its id.
+
+    Raises:
+        UserError: the file and line that cannot be read, and why; no photos.
+    """
     existing_folder(folder, "give a folder with data.yaml, or with images/, labels/ and classes.txt")
     photos, names, about = _layout(folder, options)
     labels = [path for path in map(label_path, photos) if path.is_file()]
