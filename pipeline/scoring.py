@@ -25,10 +25,18 @@ def difference_files(compared: Comparison, freeze_file: Path | None, plot: Path 
     """Write what was asked for beside the table: the freeze for an experiment file, the plot.
 
     Raises:
-        UserError: a plot or a freeze file of a name that cannot be written.
+        UserError: a plot of a name that cannot be written, or a freeze file that is there already; nothing is written.
     """
     if plot is not None:
         require_plottable(plot)
+    if freeze_file is not None:
+        assert compared.freeze is not None
+        about = (
+            f"{compared.outline.network}, {compared.before} to {compared.after}: rule {compared.rule} at "
+            f"{'folded' if compared.is_folded else 'raw'} layer difference {compared.threshold:g}"
+        )
+        write_freeze(freeze_file, compared.freeze, about)
+    if plot is not None:
         figure, corrected = ("folded", "corrected_folded") if compared.is_folded else ("raw", "corrected")
         rows, name = compared.rows(), compared.after.stem
         plot_differences(
@@ -38,13 +46,6 @@ def difference_files(compared: Comparison, freeze_file: Path | None, plot: Path 
             f"{compared.outline.network}: {compared.before.name} to {compared.after.name}",
             plot,
         )
-    if freeze_file is not None:
-        assert compared.freeze is not None
-        about = (
-            f"{compared.outline.network}, {compared.before} to {compared.after}: rule {compared.rule} at "
-            f"{'folded' if compared.is_folded else 'raw'} layer difference {compared.threshold:g}"
-        )
-        write_freeze(freeze_file, compared.freeze, about)
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,9 @@ def test_state_dicts_table_freeze_and_plot(lenets: tuple[Path, Path], tmp_path: 
     assert [row[2] for row in rows if row[3] != "0"] == ["features.c3"]
     assert yaml.safe_load(freeze.read_text()) == {"freeze": [1]}
     assert plot.read_bytes().startswith(b"\x89PNG")
+    plot.unlink()
+    assert_refused(skylight(*ask, "--write-freeze", freeze, "--plot", plot), "is there already")
+    assert not plot.exists()
     assert json.loads(skylight(*ask, "--rule", "above", "--json").stdout)["freeze"] == [1]
     assert compare(str(lenets[0]), str(lenets[1]), network="lenet5", threshold=0.001).freeze == (0, 2)
 
