@@ -23,7 +23,9 @@ def _bash(home: Path, script: str) -> subprocess.CompletedProcess[str]:
 
 def test_completion_is_installed_and_completes_verbs_and_options(tmp_path: Path) -> None:
     (tmp_path / ".bashrc").write_text("# mine\n")
-    done = _bash(tmp_path, "skylight --install-completion")  # a child of bash, by which it knows the shell
+    done = _bash(
+        tmp_path, "skylight --install-completion || exit"
+    )  # alone it would replace bash, by which it knows the shell
     assert done.returncode == 0, done.stderr
     assert "# mine" in (tmp_path / ".bashrc").read_text()
     for words, last, found in (
@@ -36,6 +38,6 @@ def test_completion_is_installed_and_completes_verbs_and_options(tmp_path: Path)
 
 
 def test_completion_can_be_shown(tmp_path: Path) -> None:
-    done = _bash(tmp_path, "skylight --show-completion")
+    done = _bash(tmp_path, "skylight --show-completion || exit")
     assert done.returncode == 0, done.stderr
     assert "complete -o default -F _skylight_completion skylight" in done.stdout
