@@ -1,6 +1,7 @@
 """Who belongs to whom: pairs of rows and columns that together give most. Knows nothing of tracks or boxes."""
 
-from typing import List, Tuple
+import heapq
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -13,50 +14,102 @@ def best_pairs(gain: np.ndarray, least: float) -> List[Tuple[int, int]]:
     >>> best_pairs(np.array([[0.9, 0.8], [0.7, 0.1]]), 0.3)
     [(0, 1), (1, 0)]
     """
-    gain = np.where(gain >= least, gain, 0.0)
-    rows, columns = gain.shape
-    if not rows or not columns:
-        return []
-    if (np.count_nonzero(gain, axis=0) <= 1).all() and (np.count_nonzero(gain, axis=1) <= 1).all():
-        found = [(int(row), int(column)) for row, column in zip(*np.nonzero(gain))]  # no choice anywhere
-    elif rows <= columns:
-        found = list(enumerate(_hungarian(-gain)))
-    else:
-        found = sorted((row, column) for column, row in enumerate(_hungarian(-gain.T)))
-    return [(row, column) for row, column in found if gain[row, column] > 0]
+    rows, columns = (side.tolist() for side in np.nonzero((gain >= least) & (gain > 0)))
+    if len(rows) == len(set(rows)) == len(set(columns)):  # no choice anywhere
+        return list(zip(rows, columns))
+    offers: Dict[int, List[Tuple[int, float]]] = {}
+    for row, column, value in zip(rows, columns, gain[rows, columns].tolist()):
+        offers.setdefault(row, []).append((column, value))
+    market = _Market(offers)
+    for row in offers:
+        market.enter(row)
+    return sorted(market.column_of.items())
 
 
-def _hungarian(cost: np.ndarray) -> List[int]:
-    """The column of each row at the least total cost; at least as many columns as rows.
+class _Path(NamedTuple):
+    """The cheapest way to let a row in.
 
-    Shortest augmenting paths with potentials, rows * rows * columns steps: Kuhn, "The Hungarian method for the
-    assignment problem", 1955; Jonker and Volgenant, "A shortest augmenting path algorithm", 1987.
+    cost: what it costs. column: at its end, free or left by its owner; None where the new row goes without. rows,
+    columns: distances of those on the way, which are below `cost`. reached_from: row before each column.
     """
-    rows, columns = cost.shape
-    row_price, column_price = np.zeros(rows), np.zeros(columns + 1)
-    owner = np.full(columns + 1, -1)  # row of each column; the last column is where a new row starts
-    for row in range(rows):
-        owner[columns] = row
-        column = columns
-        slack, reached_from = np.full(columns, np.inf), np.full(columns, columns)
-        is_done = np.zeros(columns + 1, bool)
-        while owner[column] >= 0:
-            is_done[column] = True
-            at = owner[column]
-            reduced = cost[at] - row_price[at] - column_price[:columns]
-            is_nearer = ~is_done[:columns] & (reduced < slack)
-            slack[is_nearer], reached_from[is_nearer] = reduced[is_nearer], column
-            following = int(np.argmin(np.where(is_done[:columns], np.inf, slack)))
-            step = slack[following]
-            row_price[owner[is_done]] += step
-            column_price[is_done] -= step
-            slack[~is_done[:columns]] -= step
-            column = following
-        while column != columns:
-            owner[column] = owner[reached_from[column]]
-            column = reached_from[column]
-    of_row = [0] * rows
-    for column in range(columns):
-        if owner[column] >= 0:
-            of_row[owner[column]] = column
-    return of_row
+
+    cost: float
+    column: Optional[int]
+    rows: Dict[int, float]
+    columns: Dict[int, float]
+    reached_from: Dict[int, int]
+
+
+class _Market:
+    """Rows come in one after the other and take a column; who has it already moves on to another, or goes without.
+
+    Shortest augmenting paths with prices, over the pairs that gain anything alone, so that a row meets only those that
+    it competes with: Kuhn, "The Hungarian method for the assignment problem", 1955; Jonker and Volgenant, "A shortest
+    augmenting path algorithm for dense and sparse linear assignment problems", 1987.
+
+    offers: (column, gain) by row. No pair gains more than its row's profit and its column's price together, and a pair
+    that is made gains just that; a row without a column has no profit, a free column no price.
+    """
+
+    def __init__(self, offers: Dict[int, List[Tuple[int, float]]]) -> None:
+        self.column_of: Dict[int, int] = {}
+        self._row_of: Dict[int, int] = {}
+        self._offers = offers
+        self._price = {column: 0.0 for own in offers.values() for column, _ in own}
+        self._profit: Dict[int, float] = {}
+
+    def enter(self, row: int) -> None:
+        """Let `row` in, so that all who are in gain most together."""
+        profits = [(gain - self._price[column], column not in self._row_of) for column, gain in self._offers[row]]
+        self._profit[row], is_free = max(profits + [(0.0, False)])
+        if self._profit[row] == 0:
+            return
+        if is_free:
+            self._take(row, self._offers[row][profits.index((self._profit[row], True))][0])
+            return
+        path = self._cheapest(row)
+        for reached, distance in path.rows.items():
+            self._profit[reached] -= path.cost - distance
+        for column, distance in path.columns.items():
+            self._price[column] += path.cost - distance
+        self._follow(row, path)
+
+    def _cheapest(self, row: int) -> _Path:
+        """Dijkstra's search from `row` for a free column, or for a row, itself included, that loses least without."""
+        rows, columns, reached_from = {row: 0.0}, {}, {}  # type: Dict[int, float], Dict[int, float], Dict[int, int]
+        cost, last = self._profit[row], None  # type: float, Optional[int]
+        heap: List[Tuple[float, bool, int, int]] = []  # of lengths that are equal, that to a free column first
+        nearest: Dict[int, float] = {}
+        at = row
+        while True:
+            for column, gain in self._offers[at]:
+                length = rows[at] + self._profit[at] + self._price[column] - gain
+                if length < nearest.get(column, cost):
+                    nearest[column] = length
+                    heapq.heappush(heap, (length, column in self._row_of, column, at))
+            while heap and heap[0][2] in columns:
+                heapq.heappop(heap)
+            if not heap or heap[0][0] >= cost:
+                return _Path(cost, last, rows, columns, reached_from)
+            length, _, column, reached_from[column] = heapq.heappop(heap)
+            if column not in self._row_of:
+                return _Path(length, column, rows, columns, reached_from)
+            at = self._row_of[column]
+            rows[at] = columns[column] = length
+            if length + self._profit[at] < cost:
+                cost, last = length + self._profit[at], column
+
+    def _follow(self, row: int, path: _Path) -> None:
+        """Everybody on the path moves on by one, from its end on."""
+        column = path.column
+        if column is None:
+            return
+        self.column_of.pop(self._row_of.get(column, row), None)
+        while column is not None:
+            mover = path.reached_from[column]
+            left = self.column_of.get(mover)
+            self._take(mover, column)
+            column = left
+
+    def _take(self, row: int, column: int) -> None:
+        self.column_of[row], self._row_of[column] = column, row

@@ -129,17 +129,18 @@ class Tracker:
         pairs: List[Tuple[int, int]] = []
         places = _xyxy(self._mean[:, :, 0])
         of_track = np.array([one.class_index for one in self._objects], np.int64)
-        for is_numbered in (True, False):
-            rows = [row for row, one in enumerate(self._objects) if (one.number > 0) == is_numbered]
+        has_number = np.array([one.number > 0 for one in self._objects], bool)
+        columns = np.arange(len(boxes))
+        for rows in (np.flatnonzero(has_number), np.flatnonzero(~has_number)):
             for margin in _MARGINS:
-                columns = [column for column in range(len(boxes)) if column not in {pair[1] for pair in pairs}]
-                rows = [row for row in rows if row not in {pair[0] for pair in pairs}]
-                if not rows or not columns:
+                if not len(rows) or not len(columns):
                     break
                 overlap = iou(_grown(places[rows], margin), _grown(boxes[columns], margin))
                 overlap = overlap * (of_track[rows][:, None] == classes[columns][None])
                 found = best_pairs(overlap, self._settings.iou)
-                pairs += [(rows[row], columns[column]) for row, column in found]
+                pairs += [(int(rows[row]), int(columns[column])) for row, column in found]
+                rows = np.delete(rows, [row for row, _ in found])
+                columns = np.delete(columns, [column for _, column in found])
         return pairs
 
     def _correct(self, pairs: List[Tuple[int, int]], boxes: np.ndarray, scores: np.ndarray) -> None:
@@ -191,19 +192,20 @@ class Tracker:
         return one._replace(number=self._last_number)
 
     def _tracks(self) -> List[Track]:
-        boxes, errors = _xyxy(self._mean[:, :, 0]), np.sqrt(self._scatter[:, 2:])
+        boxes, velocities = _xyxy(self._mean[:, :, 0]).tolist(), self._mean[:, :2, 1].tolist()
+        errors = np.sqrt(self._scatter[:, 2:]).tolist()  # lists: a value of an array is slow to reach
         return [
             Track(
                 number=one.number,
-                box=(float(box[0]), float(box[1]), float(box[2]), float(box[3])),
-                velocity=(float(mean[0, 1]), float(mean[1, 1])),
+                box=(box[0], box[1], box[2], box[3]),
+                velocity=(velocity[0], velocity[1]),
                 score=one.score,
                 class_index=one.class_index,
                 hits=one.hits,
                 bridged=self._time - one.seen,
-                size_error=(float(error[0]), float(error[1])),
+                size_error=(error[0], error[1]),
             )
-            for one, box, mean, error in zip(self._objects, boxes, self._mean, errors)
+            for one, box, velocity, error in zip(self._objects, boxes, velocities, errors)
             if one.number
         ]
 

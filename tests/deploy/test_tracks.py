@@ -109,17 +109,34 @@ def test_the_best_assignment_wins_over_the_greedy_one():
 
 
 @settings(deadline=None)
-@given(st.integers(1, 7), st.integers(1, 7), st.integers(0, 10**6))
-def test_pairs_gain_as_much_as_scipys(rows, columns, seed):
+@given(st.integers(0, 25), st.integers(0, 25), st.sampled_from([0.1, 0.3, 1.0]), st.booleans(), st.integers(0, 10**6))
+def test_pairs_gain_as_much_as_scipys(rows, columns, share, has_ties, seed):
     from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
-    gain = np.random.default_rng(seed).random((rows, columns)).round(1)
+    rng = np.random.default_rng(seed)
+    gain = rng.random((rows, columns)) * (rng.random((rows, columns)) < share)
+    gain = gain.round(1) if has_ties else gain
     pairs = best_pairs(gain, 0.3)
     usable = np.where(gain >= 0.3, gain, 0)
     best = usable[linear_sum_assignment(-usable)].sum()
     assert sum(gain[pair] for pair in pairs) == pytest.approx(best)
     assert len({row for row, _ in pairs}) == len({column for _, column in pairs}) == len(pairs)
     assert all(gain[pair] >= 0.3 for pair in pairs)
+    assert pairs == sorted(pairs)
+
+
+def test_the_last_row_moves_ninety_nine_others_on():
+    gain = np.zeros((100, 100))
+    gain[np.arange(99), np.arange(99)], gain[np.arange(99), np.arange(1, 100)] = 0.6, 0.599
+    gain[99, 0] = 0.5
+    assert best_pairs(gain, 0.2) == [(row, row + 1) for row in range(99)] + [(99, 0)]
+    gain[99, 0] = 0.05
+    assert best_pairs(gain, 0.01) == [(row, row) for row in range(99)]  # that is worth less than it costs
+
+
+def test_a_hundred_equal_boxes_are_all_paired_and_what_is_no_number_never():
+    assert best_pairs(np.full((100, 100), 0.5), 0.2) == [(index, index) for index in range(100)]
+    assert best_pairs(np.full((100, 100), math.nan), 0.2) == []
 
 
 _COORDINATE = st.one_of(st.floats(-2000, 2000, width=32), st.floats(width=32))
