@@ -16,10 +16,11 @@ def select(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> Tuple[np.
     exponential of a box's size may overflow, the more so in half precision.
     Returns boxes (K, 4), scores (K,), classes (K,) int64, in the network's order.
     """
-    rows, classes = np.nonzero(scores > threshold)
-    is_finite = np.isfinite(boxes[rows]).all(axis=1) & np.isfinite(scores[rows, classes])
-    rows, classes = rows[is_finite], classes[is_finite]
-    return boxes[rows], scores[rows, classes], classes.astype(np.int64)
+    places = np.flatnonzero(scores > threshold)
+    rows, classes = np.divmod(places, scores.shape[1])
+    found, values = boxes[rows], scores[rows, classes]
+    is_finite = np.isfinite(found).all(axis=1) & np.isfinite(values)
+    return found[is_finite], values[is_finite], classes[is_finite].astype(np.int64)
 
 
 def detections_from_network(

@@ -7,14 +7,16 @@ that runtimes which differ in the last digit keep the same box of an object that
 import numpy as np
 
 _BLOCK = 128  # boxes
+_AFTER = np.triu(np.ones((_BLOCK, _BLOCK), bool), 1)  # whether a column comes after a row
 
 
 def iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Intersection over union of every pair: (N, 4) and (M, 4) xyxy to (N, M) float32; empty overlaps give 0."""
     boxes, others = np.asarray(boxes, np.float32), np.asarray(others, np.float32)
-    size = np.minimum(boxes[:, None, 2:], others[None, :, 2:]) - np.maximum(boxes[:, None, :2], others[None, :, :2])
-    overlap = np.maximum(size, 0).prod(axis=2)
-    union = _area(boxes)[:, None] + _area(others)[None, :] - overlap
+    (left, top, right, bottom), (lefts, tops, rights, bottoms) = boxes.T[:, :, None], others.T[:, None]
+    overlap = np.maximum(np.minimum(right, rights) - np.maximum(left, lefts), 0)
+    overlap *= np.maximum(np.minimum(bottom, bottoms) - np.maximum(top, tops), 0)
+    union = _area(boxes)[:, None] + _area(others) - overlap
     result = np.zeros_like(overlap)
     np.divide(overlap, union, out=result, where=overlap > 0)
     return result
@@ -27,10 +29,12 @@ def nms(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, threshold: f
     Returns indices into the input, best score first; scores that are equal to six digits in the order of left, top,
     right and bottom, to a hundredth, then of classes.
     """
-    order = _best_first(boxes, scores, classes)
-    kept = [_nms_one_class(boxes, order[classes[order] == index], threshold) for index in np.unique(classes)]
-    if not kept:
+    if not len(classes):
         return np.zeros(0, np.int64)
+    order = _best_first(boxes, scores, classes)
+    if (classes == classes[0]).all():
+        return _nms_one_class(boxes, order, threshold)
+    kept = [_nms_one_class(boxes, order[classes[order] == index], threshold) for index in np.unique(classes)]
     found = np.concatenate(kept)
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
@@ -51,11 +55,11 @@ def _nms_one_class(boxes: np.ndarray, order: np.ndarray, threshold: float) -> np
     kept = [order[:0]]
     while len(order):
         block, order = order[:_BLOCK], order[_BLOCK:]
-        overlaps = iou(boxes[block], boxes[block]) > threshold
+        worse = (iou(boxes[block], boxes[block]) > threshold) & _AFTER[: len(block), : len(block)]
         is_free = np.ones(len(block), bool)
-        for place, row in enumerate(overlaps):
+        for place in np.flatnonzero(worse.any(axis=1)):
             if is_free[place]:
-                is_free[place + 1 :] &= ~row[place + 1 :]
+                is_free &= ~worse[place]
         kept.append(block[is_free])
         if len(order):
             order = order[~(iou(boxes[kept[-1]], boxes[order]) > threshold).any(axis=0)]

@@ -29,6 +29,10 @@ def _random(seed, count=40):
 @given(st.integers(0, 2**32 - 1), st.floats(0.1, 0.9))
 def test_nms_is_greedy_per_class(seed, threshold):
     boxes, scores, classes = _random(seed)
+    assert list(nms(boxes, scores, classes, threshold)) == _greedy(boxes, scores, classes, threshold)
+
+
+def _greedy(boxes, scores, classes, threshold):
     expected: list[int] = []
     for index in sorted(
         range(len(boxes)), key=lambda i: (-scores[i], *np.rint(np.float64(boxes[i]) * 100), classes[i])
@@ -36,7 +40,30 @@ def test_nms_is_greedy_per_class(seed, threshold):
         better = [kept for kept in expected if classes[kept] == classes[index]]
         if all(_iou(boxes[kept], boxes[index]) <= threshold for kept in better):
             expected.append(index)
-    assert list(nms(boxes, scores, classes, threshold)) == expected
+    return expected
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0, 1, 20, 300]), st.integers(1, 3), st.floats(0.1, 0.9))
+def test_whatever_the_network_gives_is_selected_and_suppressed_as_by_plain_loops(seed, count, classes, threshold):
+    """Saturated and equal scores, equal boxes, boxes and scores that are no numbers, more boxes than a block holds."""
+    rng = np.random.default_rng(seed)
+    boxes = _random(seed, count)[0][rng.integers(0, max(count, 1), count)]
+    scores = np.minimum(rng.random((count, classes)) * 2, 1).astype(np.float32)
+    boxes[rng.random(boxes.shape) < 0.03] = rng.choice([np.nan, np.inf, -np.inf])
+    scores[rng.random(scores.shape) < 0.03] = rng.choice([np.nan, np.inf])
+    taken = [
+        (row, index)
+        for row in range(count)
+        for index in range(classes)
+        if scores[row, index] > 0.5 and np.isfinite(boxes[row]).all() and np.isfinite(scores[row, index])
+    ]
+    rows, indices = (np.array([pair[side] for pair in taken], int) for side in (0, 1))
+    kept = _greedy(boxes[rows], scores[rows, indices], indices, threshold)
+    found = detections_from_network(boxes, scores, 0.5, threshold, place(416, 416, 416, 416, "stretch"))
+    assert np.array_equal(found.boxes, boxes[rows[kept]])
+    assert np.array_equal(found.scores, scores[rows, indices][kept])
+    assert found.classes.tolist() == indices[kept].tolist()
 
 
 @settings(max_examples=80, deadline=None)
