@@ -14,7 +14,7 @@ from deploy.bundle import Bundle
 from deploy.calibrate import Calibration
 from deploy.errors import refuse
 from deploy.pictures import read_picture
-from deploy.resize import resize_image, to_tensor
+from deploy.resize import network_input
 
 FOLDER = "calibration"
 
@@ -35,6 +35,5 @@ def bundle_calibration(bundle: Bundle) -> Calibration:
 def _frames(bundle: Bundle, names: "list[str]") -> Iterator[np.ndarray]:
     for name in names:
         frame = read_picture(bundle.root / name)
-        if frame.shape[:2] != (bundle.height, bundle.width):  # another of the bundle's sizes
-            frame, _ = resize_image(frame, bundle.width, bundle.height, "stretch")
-        yield to_tensor(frame)
+        # They are of the first model's size; another model of the bundle may take another.
+        yield network_input(frame, bundle.width, bundle.height, "stretch", bundle.colour_order)[0]

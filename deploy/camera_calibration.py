@@ -95,13 +95,13 @@ class Finder:
         return sum(not view.reason for view in self.views)
 
     def add(self, name: str, image: np.ndarray) -> View:
-        """Look at a picture, (H, W, 3) uint8 RGB."""
+        """Look at a picture, (H, W, 3) uint8 BGR."""
         size = (image.shape[1], image.shape[0])
         self.size = self.size or size
         if size != self.size:
             view = View(name, None, "{}x{}, the first one has {}x{}".format(*(size + self.size)))
         else:
-            view = self._find(name, cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
+            view = self._find(name, cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))
         self.views.append(view)
         return view
 

@@ -7,12 +7,12 @@ import numpy as np
 
 from deploy.frame import Detections, Frame
 
-# Okabe and Ito's colours, which colour-blind people can tell apart. RGB.
-_COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
+# Okabe and Ito's colours, which colour-blind people can tell apart. BGR.
+_COLOURS = ((0, 159, 230), (233, 180, 86), (115, 158, 0), (66, 228, 240), (178, 114, 0), (0, 94, 213), (167, 121, 204))
 
 
 def draw(frame: Frame, detections: Detections, classes: Sequence[str], caption: str) -> np.ndarray:
-    """Return (H, W, 3) uint8 RGB: the frame with boxes, class names and scores, and `caption` in a corner."""
+    """Return (H, W, 3) uint8 BGR: the frame with boxes, class names and scores, and `caption` in a corner."""
     image = frame.image.copy()
     scale = max(0.35, min(image.shape[:2]) / 900.0)
     thick = max(1, round(scale * 2))

@@ -7,6 +7,8 @@ from typing import Dict, NamedTuple, Optional, Tuple
 
 import numpy as np
 
+FRAME_ORDER = "bgr"  # of a frame's channels, as cameras, video files and OpenCV give them
+
 
 class Frame(NamedTuple):
     """One picture.
@@ -14,7 +16,7 @@ class Frame(NamedTuple):
     number: from 0, counting every frame of the source, also those never run.
     captured: seconds on the monotonic clock of this machine when the frame arrived.
     source_time: seconds on the source's own clock (position in a video), or None.
-    image: (height, width, 3) uint8, RGB.
+    image: (height, width, 3) uint8, BGR. Nobody writes into it: others hold it too.
     name: file name of a picture, or the name of the source.
     """
 

@@ -20,7 +20,7 @@ from deploy.frame import Detections
 from deploy.manifest import GOLDEN, PRECISIONS
 from deploy.nms import iou
 from deploy.pictures import read_picture
-from deploy.resize import resize_image, to_tensor
+from deploy.resize import network_input
 from deploy.strict_json import parse_json, short
 
 _SIDE_LIMIT = 4096  # pixels
@@ -52,12 +52,13 @@ class How(NamedTuple):
     width: int
     height: int
     resize_mode: str
+    colour_order: str
     nms_threshold: float
 
     @classmethod
     def of(cls, bundle: Bundle) -> "How":
         """As the first model of a bundle flies."""
-        return cls(bundle.width, bundle.height, bundle.resize_mode, bundle.nms_threshold)
+        return cls(bundle.width, bundle.height, bundle.resize_mode, bundle.colour_order, bundle.nms_threshold)
 
 
 class GoldenFrame(NamedTuple):
@@ -127,9 +128,9 @@ def check_golden(bundle: Bundle, backend: Any) -> GoldenReport:
 
 
 def detect_frame(how: How, backend: Any, image: np.ndarray, threshold: float) -> Detections:
-    """Detections in (H, W, 3) uint8 RGB, exactly as in flight but for the threshold; at least 1e-6."""
-    resized, placement = resize_image(image, how.width, how.height, how.resize_mode)
-    boxes, scores = backend.infer(to_tensor(resized))
+    """Detections in (H, W, 3) uint8 BGR, exactly as in flight but for the threshold; at least 1e-6."""
+    tensor, placement = network_input(image, how.width, how.height, how.resize_mode, how.colour_order)
+    boxes, scores = backend.infer(tensor)
     return detections_from_network(boxes, scores, max(threshold, 1e-6), how.nms_threshold, placement)
 
 

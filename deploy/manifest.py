@@ -24,6 +24,7 @@ from deploy.strict_json import canonical_json, parse_json, short
 SCHEMA = 2
 PRECISIONS = ("fp32", "fp16", "int8")
 RESIZE_MODES = ("stretch", "letterbox")
+COLOUR_ORDER = "rgb"  # that networks take; no export writes another
 MANIFEST_LIMIT = 4 << 20  # bytes
 GOLDEN = "golden/golden.json"
 
@@ -148,7 +149,7 @@ _RULES: Tuple[_Rule, ...] = (
     ("version", lambda name: bool(NAME.fullmatch(name)), "version has letters, digits and _.- alone, at most 64"),
     ("classes", _is_class_list, "classes lists at least one name that can be printed"),
     ("resize_mode", lambda mode: mode in RESIZE_MODES, "allowed: " + ", ".join(RESIZE_MODES)),
-    ("colour_order", lambda order: order == "rgb", "allowed: rgb"),
+    ("colour_order", lambda order: order == COLOUR_ORDER, "allowed: " + COLOUR_ORDER),
     ("score_threshold", lambda value: 0 < value < 1, "score_threshold lies between 0 and 1"),
     ("nms_threshold", lambda value: 0 < value < 1, "nms_threshold lies between 0 and 1"),
     ("anchors", _are_pairs, "anchors lists pairs of numbers above 0"),

@@ -96,10 +96,9 @@ class Outputs(Part):
 
     def _picture(self, frame: Frame, detections: Detections, network_ms: float) -> None:
         image = draw(frame, detections, self._classes, "frame {}  {:.1f} ms".format(frame.number, network_ms))
-        bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
         if self._is_video:
-            self._write_video(bgr)
-        elif not cv2.imwrite(str(self._picture_folder() / frame.name), bgr):
+            self._write_video(image)
+        elif not cv2.imwrite(str(self._picture_folder() / frame.name), image):
             raise refuse(self._folder / frame.name, "cannot be written", "free some space, or use another folder")
 
     def close(self) -> None:

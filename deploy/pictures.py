@@ -12,7 +12,7 @@ PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
 def read_picture(file: Path) -> np.ndarray:
-    """Return (H, W, 3) uint8 RGB, turned as its EXIF rotation says.
+    """Return (H, W, 3) uint8 BGR, turned as its EXIF rotation says.
 
     Raises UserError if the file cannot be read or decoded, or breaks off.
     """
@@ -28,7 +28,7 @@ def read_picture(file: Path) -> np.ndarray:
         image = None
     if image is None:
         raise refuse(file, "cannot be decoded as a picture", "replace or remove it")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return image
 
 
 def _is_whole(data: bytes) -> bool:

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from deploy.errors import refuse
+from deploy.frame import FRAME_ORDER
 from deploy.manifest import RESIZE_MODES
 
 # image.c letterbox_image fills with .5
@@ -37,6 +38,18 @@ def place(width: int, height: int, network_width: int, network_height: int, mode
     return Placement(inner_width / width, inner_height / height, left, top, width, height)
 
 
+def network_input(
+    frame: np.ndarray, width: int, height: int, mode: str, colour_order: str, out: Optional[np.ndarray] = None
+) -> Tuple[np.ndarray, Placement]:
+    """Turn a frame into a network's input: what flies, and what golden frames prove, goes this way and no other.
+
+    frame: (H, W, 3) uint8 BGR. width, height: of the input, pixels. colour_order: that the network takes, "rgb".
+    Returns (1, 3, height, width) float32 from 0 to 1, which is `out` where that is given, and where the frame lies.
+    """
+    resized, placement = resize_image(frame, width, height, mode)
+    return to_tensor(resized, out, FRAME_ORDER, colour_order), placement
+
+
 def resize_image(image: np.ndarray, network_width: int, network_height: int, mode: str) -> Tuple[np.ndarray, Placement]:
     """Resize (H, W, 3) uint8 to (network_height, network_width, 3) uint8, and say where the picture lies in it."""
     height, width = image.shape[:2]
@@ -50,15 +63,18 @@ def resize_image(image: np.ndarray, network_width: int, network_height: int, mod
     return canvas, placement
 
 
-def to_tensor(image: np.ndarray, out: Optional[np.ndarray] = None) -> np.ndarray:
+def to_tensor(
+    image: np.ndarray, out: Optional[np.ndarray] = None, image_order: str = "rgb", tensor_order: str = "rgb"
+) -> np.ndarray:
     """Turn (H, W, 3) uint8 into the network's input, (1, 3, H, W) float32 from 0 to 1.
 
-    out: an array of that shape to fill and return, which spares the time that fresh memory takes.
+    out: an array of that shape to fill and return, which spares the time that fresh memory takes. image_order,
+    tensor_order: of the channels of the picture, and of the planes of the input, "rgb" or "bgr".
     """
     tensor = np.empty((1, 3) + image.shape[:2], np.float32) if out is None else out
-    for plane, channel in zip(tensor[0], cv2.split(image)):  # plane by plane takes a third of the time
-        plane[...] = channel
-        np.divide(plane, np.float32(255), out=plane)  # as in training, to the last bit
+    for plane, colour in zip(tensor[0], tensor_order):  # plane by plane takes a third of the time
+        channel = cv2.extractChannel(image, image_order.index(colour))
+        np.divide(channel, np.float32(255), out=plane)  # as in training, to the last bit
     return tensor
 
 

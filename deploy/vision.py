@@ -9,7 +9,7 @@ from deploy.backends.contract import Backend
 from deploy.bundle import Bundle
 from deploy.decode import detections_from_network
 from deploy.frame import Detections
-from deploy.resize import resize_image, to_tensor
+from deploy.resize import network_input
 
 STAGES = ("resize", "network", "decode")
 
@@ -27,11 +27,12 @@ class Vision:
         self._tensor = np.empty((1, 3, bundle.height, bundle.width), np.float32)
 
     def look(self, image: np.ndarray) -> Tuple[Detections, Dict[str, float]]:
-        """Detections in (H, W, 3) uint8 RGB, boxes in its pixels, and the milliseconds of each of STAGES."""
+        """Detections in (H, W, 3) uint8 BGR, boxes in its pixels, and the milliseconds of each of STAGES."""
         bundle = self.bundle
         begin = time.perf_counter()
-        resized, placement = resize_image(image, bundle.width, bundle.height, bundle.resize_mode)
-        tensor = to_tensor(resized, self._tensor)
+        tensor, placement = network_input(
+            image, bundle.width, bundle.height, bundle.resize_mode, bundle.colour_order, self._tensor
+        )
         ready = time.perf_counter()
         boxes, scores = self.backend.infer(tensor)
         done = time.perf_counter()

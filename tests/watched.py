@@ -27,7 +27,7 @@ def observe(number: int, age: float = 0.02, limit: float = 0.3, size: tuple[int,
         Track(1, (left, top, right, bottom), (3.0, 0.0), 0.875, 0, number, 0.0),
         Track(2, (5.0, 5.0, 60.0, 70.0), (0.0, 0.0), 0.5, 1, 4, 0.4),
     )
-    frame = Frame(number, time.monotonic() - age, None, np.ascontiguousarray(image[..., ::-1]), "camera")
+    frame = Frame(number, time.monotonic() - age, None, image, "camera")
     stages = {"read": 1.0, "resize": 2.0, "network": 20.0, "decode": 1.0}
     return Observation(frame, found, tracks, age, limit, number // 4, (416, 416), stages)
 

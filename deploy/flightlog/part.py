@@ -238,7 +238,7 @@ class FlightLog(Part):
         path = self.flight / FRAMES / "{:06d}.jpg".format(frame.number)
         quality = [cv2.IMWRITE_JPEG_QUALITY, self._settings.quality]
         try:
-            data = cv2.imencode(".jpg", cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR), quality)[1]
+            data = cv2.imencode(".jpg", frame.image, quality)[1]
         except cv2.error as error:  # more pixels a side than a JPEG has
             raise OSError(0, "a frame cannot be a JPEG: {}".format(error)) from None
         record = kept_record(frame, "{}/{}".format(FRAMES, path.name), reasons)

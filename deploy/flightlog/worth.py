@@ -127,10 +127,10 @@ class _Allowance:
 
 
 def signature(image: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 RGB to (12, 16) float32 of grey around 0: the same for the same scene in other light."""
+    """(H, W, 3) uint8 BGR to (12, 16) float32 of grey around 0: the same for the same scene in other light."""
     step = max(1, min(image.shape[:2]) // 96)  # a glance is enough, and costs a fiftieth
     small = cv2.resize(np.ascontiguousarray(image[::step, ::step]), (16, 12), interpolation=cv2.INTER_AREA)
-    grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    grey = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY).astype(np.float32)
     return grey - grey.mean()
 
 

@@ -85,7 +85,7 @@ def open_detector(folder: Path, trusted: Optional[Sequence[PublicKey]] = None) -
 def replay(
     records: FlightRecords, after: Detect, video: Optional[Path] = None, before: Optional[Detect] = None
 ) -> Iterator[Tuple[FrameReplay, np.ndarray]]:
-    """Compare frame by frame, in the order of the flight, each as it is done, with its (H, W, 3) uint8 RGB.
+    """Compare frame by frame, in the order of the flight, each as it is done, with its (H, W, 3) uint8 BGR.
 
     video: what was flown on, for all frames; without it, those kept in the log. before: what found before; without it
     what the log says, found on frames that no JPEG had touched.
@@ -129,7 +129,7 @@ def compare(before: Named, after: Named) -> Tuple[Change, ...]:
 
 
 def _kept_frames(records: FlightRecords) -> Iterator[Tuple[int, str, np.ndarray, Named]]:
-    """Number, name, (H, W, 3) uint8 RGB and what the flight found, of every kept frame that is still there."""
+    """Number, name, (H, W, 3) uint8 BGR and what the flight found, of every kept frame that is still there."""
     kept: Dict[int, str] = {}
     for record in records:
         if record.get("type") == "kept":

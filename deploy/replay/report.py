@@ -75,15 +75,15 @@ def replay_json(frames: Sequence[FrameReplay]) -> Dict[str, Any]:
 
 
 def side_by_side(frame: FrameReplay, image: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 RGB to (H, 2 W + 4, 3): before on the left, now on the right."""
+    """(H, W, 3) uint8 BGR to (H, 2 W + 4, 3): before on the left, now on the right."""
     halves = [_drawn(frame, image, frame.before, "before"), _drawn(frame, image, frame.after, "now")]
     gap = np.full((image.shape[0], 4, 3), 255, np.uint8)
     return np.concatenate([halves[0], gap, halves[1]], axis=1)
 
 
 def _write_picture(path: Path, image: np.ndarray) -> None:
-    """image: (H, W, 3) uint8 RGB."""
-    if not cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
+    """image: (H, W, 3) uint8 BGR."""
+    if not cv2.imwrite(str(path), image):
         raise refuse(path, "cannot be written", "free some space, or give another --out")
 
 

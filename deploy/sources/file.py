@@ -53,8 +53,7 @@ class VideoSource(Source):
 
     def __iter__(self) -> Iterator[Frame]:
         for number, (image, source_time) in enumerate(self.readings()):
-            rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-            yield Frame(number, time.monotonic(), source_time, rgb, self._path.name)
+            yield Frame(number, time.monotonic(), source_time, image, self._path.name)
 
     def readings(self) -> Iterator[Tuple[np.ndarray, float]]:
         """Every frame as OpenCV gives it, (H, W, 3) uint8 BGR, and its time in the video, seconds."""

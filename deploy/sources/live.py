@@ -87,7 +87,7 @@ class LiveSource(Source):
             frame, self._slot = self._slot, None
             is_ended = self._is_ended
         if frame is not None:
-            return frame._replace(image=cv2.cvtColor(frame.image, cv2.COLOR_BGR2RGB))
+            return frame
         if is_ended:
             raise EndOfSource
         self._leave_if_hung()

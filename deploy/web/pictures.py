@@ -115,9 +115,7 @@ class Pictures:
         if width > self._width:
             size = (self._width, max(1, round(height * self._width / width)))
             image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        is_done, data = cv2.imencode(
-            ".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, self._quality]
-        )
+        is_done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, self._quality])
         self.encoded += 1
         return bytes(data) if is_done else b""
 

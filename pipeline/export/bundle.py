@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.bundle import MANIFEST, MODEL, Bundle, write_bundle
-from deploy.manifest import NAME, Model
+from deploy.manifest import COLOUR_ORDER, NAME, Model
 from jetson.board import Board
 from pipeline.errors import refuse
 from pipeline.experiment import PARITY_PICTURES, ExportChoice
@@ -113,7 +113,7 @@ def _export(
         "classes": list(source.classes),
         "models": [model._asdict() for model in models],
         "resize_mode": source.resize,
-        "colour_order": "rgb",
+        "colour_order": COLOUR_ORDER,
         "score_threshold": wish.score_threshold,
         "nms_threshold": wish.nms_threshold,
         "anchors": source.anchors,

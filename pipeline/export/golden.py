@@ -27,7 +27,7 @@ from deploy.golden import (
     detect_frame,
     golden_json,
 )
-from deploy.manifest import GOLDEN, Model
+from deploy.manifest import COLOUR_ORDER, GOLDEN, Model
 from deploy.pictures import read_picture
 from deploy.strict_json import canonical_json
 from pipeline.curated import LabelledImage
@@ -100,13 +100,13 @@ class _Runner:
     backend: OnnxRuntimeBackend
 
     def detect(self, frame: np.ndarray, threshold: float) -> Detections:
-        """Detections in (H, W, 3) uint8 RGB."""
+        """Detections in (H, W, 3) uint8 BGR."""
         return detect_frame(self.how, self.backend, frame, threshold)
 
 
 def _runner(folder: Path, model: Model, data: bytes, resize_mode: str, nms_threshold: float) -> _Runner:
     (folder / model.file).write_bytes(data)
-    how = How(model.width, model.height, resize_mode, nms_threshold)
+    how = How(model.width, model.height, resize_mode, COLOUR_ORDER, nms_threshold)
     return _Runner(model, how, OnnxRuntimeBackend(folder / model.file))
 
 
@@ -142,7 +142,7 @@ def _at_most(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def _png(image: np.ndarray) -> bytes:
-    return cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
+    return cv2.imencode(".png", image)[1].tobytes()
 
 
 def _tells_red_from_blue(runner: _Runner, frame: GoldenFrame, image: np.ndarray, threshold: float) -> bool:

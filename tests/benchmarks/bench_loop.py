@@ -35,7 +35,7 @@ from deploy.bundle import Bundle, write_bundle  # noqa: E402
 from deploy.frame import Observation  # noqa: E402
 from deploy.loop import STAGES, Loop, LoopSettings  # noqa: E402
 from deploy.part import Part  # noqa: E402
-from deploy.resize import resize_image, to_tensor  # noqa: E402
+from deploy.resize import network_input  # noqa: E402
 from deploy.sources import open_source  # noqa: E402
 from deploy.tracks import Tracker, TrackSettings  # noqa: E402
 from deploy.vision import Vision  # noqa: E402
@@ -295,7 +295,7 @@ def _threshold(bundle: Bundle, video: Path) -> float:
     with open_source(str(video)) as source:
         vision = Vision(bundle, OnnxRuntimeBackend(bundle.model, threads=1))
         for frame, _ in zip(source, range(5), strict=False):
-            scores.append(vision.backend.infer(to_tensor(resize_image(frame.image, SIZE, SIZE, "stretch")[0]))[1])
+            scores.append(vision.backend.infer(network_input(frame.image, SIZE, SIZE, "stretch", "rgb")[0])[1])
     return float(np.sort(np.concatenate(scores).ravel())[-20 * len(scores)])
 
 

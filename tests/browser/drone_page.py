@@ -46,7 +46,7 @@ class FlyBy:
             lines = video.with_suffix(".truth.jsonl").read_text().splitlines()
             self.truth: list[list[dict[str, Any]]] = [json.loads(line)["objects"] for line in lines]
             capture = cv2.VideoCapture(str(video))
-            self.images = [cv2.cvtColor(capture.read()[1], cv2.COLOR_BGR2RGB) for _ in range(frames)]
+            self.images = [capture.read()[1] for _ in range(frames)]
         self.classes = sorted({one["class"] for objects in self.truth for one in objects})
         self._rng = np.random.default_rng(0)
 

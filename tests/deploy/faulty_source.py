@@ -139,5 +139,5 @@ class _FaultyCapture(Capture):
 
 def number_in(frame: Frame) -> int:
     """The number that a frame carries in its picture."""
-    red, green, blue = (int(value) for value in frame.image[0, 0])
-    return blue | green << 8 | red << 16
+    low, middle, high = (int(value) for value in frame.image[0, 0])
+    return low | middle << 8 | high << 16

@@ -11,9 +11,9 @@ from deploy.sources import EndOfSource, Source
 
 
 def picture(number: int, width: int = SIZE, height: int = SIZE) -> np.ndarray:
-    """(height, width, 3) uint8 RGB: one of 16 cells, red or green, as the frame's number says."""
+    """(height, width, 3) uint8 BGR: one of 16 cells, red or green, as the frame's number says."""
     colour = (255, 0, 0) if number // 16 % 2 == 0 else (0, 255, 0)
-    return np.ascontiguousarray(square(number % 4, number // 4 % 4, colour, width, height)[:, :, ::-1])
+    return square(number % 4, number // 4 % 4, colour, width, height)
 
 
 def is_of(number: int, detections: Detections) -> bool:

@@ -231,7 +231,7 @@ def _fly(world: World, settings: dict[str, Any], options: argparse.Namespace) ->
 
 def _as_a_camera_gives_it(number: int) -> np.ndarray:
     """(64, 64, 3) uint8 BGR."""
-    return np.ascontiguousarray(picture(number // _STAYS)[:, :, ::-1])
+    return picture(number // _STAYS)
 
 
 def networks_of(bundle: Bundle) -> Networks:

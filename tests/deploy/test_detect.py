@@ -70,12 +70,12 @@ def test_detections_lie_on_the_labels(tmp_path, skylight, trained, bundle):
     assert len(list((tmp_path / "annotated").iterdir())) == 8
 
 
-def test_pictures_are_rgb_and_named(tmp_path):
+def test_pictures_are_bgr_and_named(tmp_path):
     image = np.zeros((10, 20, 3), np.uint8)
-    image[:, :, 2] = 255  # red in OpenCV's order
+    image[:, :, 2] = 255  # red
     cv2.imwrite(str(tmp_path / "red.png"), image)
     (frame,) = open_source(str(tmp_path / "red.png"))
-    assert frame.image[0, 0].tolist() == [255, 0, 0]
+    assert frame.image[0, 0].tolist() == [0, 0, 255]
     assert (frame.name, frame.number) == ("red.png", 0)
 
 

@@ -366,7 +366,7 @@ def test_frames_of_all_flights_are_looked_through_once_while_there_is_room(tmp_p
 
 
 def test_frames_worth_labelling_are_kept_within_their_share(tmp_path, bundle):
-    noise = np.random.default_rng(0).integers(0, 256, (400, 300, 1)).astype(np.uint8).repeat(3, axis=2)
+    noise = (np.random.default_rng(0).integers(0, 256, (400, 300, 1)) * [0.2, 0.6, 1.0]).astype(np.uint8)  # reddish
     log = new_log(tmp_path, bundle, keep=600, frames_disk=1.0, protect=0.0, quality=100)
     for number in range(14):
         log.publish(observation(number, detections((HERE, 0.61, 0)), image=np.roll(noise, number, axis=1)))

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 import pytest
 from autopilot_process import Autopilot, free_port
 from drawn import assert_refused
@@ -57,7 +56,7 @@ failed_starts = 2
 def _flight(path: Path, frames: int) -> Path:
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 20, (320, 240))
     for number in range(frames):
-        writer.write(np.ascontiguousarray(picture(number // 10, 320, 240)[:, :, ::-1]))
+        writer.write(picture(number // 10, 320, 240))
     writer.release()
     return path
 

@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 import onnx
 import pytest
-from colour_model import colour_model
+from colour_model import colour_model, square
 from signed_bundle import edit, make_key, write_signed
 
+from deploy import golden
 from deploy.backends import OnnxRuntimeBackend
 from deploy.bundle import Bundle, read_bundle
 from deploy.cli import main
@@ -20,6 +21,7 @@ from deploy.errors import UserError
 from deploy.frame import Detections
 from deploy.golden import TOLERANCES, check_golden, compare, read_golden
 from deploy.manifest import PRECISIONS
+from deploy.vision import Vision
 
 
 class Changed:
@@ -172,24 +174,36 @@ def test_drone_does_not_start_with_a_model_that_takes_red_for_blue(bundle, tmp_p
 
 def test_drone_that_feeds_the_network_wrongly_is_refused(bundle, monkeypatch):
     """The models are right; the preprocess of the drone takes BGR for RGB, or does not scale to 1."""
-    from deploy import golden
+    from deploy import resize
     from deploy.resize import to_tensor
 
     frame = r"frame-\d\.png: class \d "
     faults = {
-        frame + r"with score 0\.\d+ is not found": lambda image: to_tensor(image[:, :, ::-1]),
-        frame + r"(with score .* where nothing must be, .* above|.* instead of .* away)": lambda image: (
-            to_tensor(image) * 255
+        frame + r"with score 0\.\d+ is not found": lambda image, *how: to_tensor(image[:, :, ::-1], *how),
+        frame + r"(with score .* where nothing must be, .* above|.* instead of .* away)": lambda image, *how: (
+            to_tensor(image, *how) * 255
         ),
-        frame + r"with score 0\.\d+ is not found, at most": lambda image: to_tensor(image[:, ::-1]),
+        frame + r"with score 0\.\d+ is not found, at most": lambda image, *how: to_tensor(image[:, ::-1], *how),
     }
+    vision = Vision(bundle, OnnxRuntimeBackend(bundle.model, threads=1))
+    red = square(1, 2, (255, 0, 0))
+    right = vision.look(red)[0]
     for message, wrong in faults.items():
-        monkeypatch.setattr(golden, "to_tensor", wrong)
+        monkeypatch.setattr(resize, "to_tensor", wrong)
         with pytest.raises(UserError, match=message) as refusal:
             check_golden(bundle, Changed(bundle))
         assert str(refusal.value).endswith("do not fly it")
+        assert vision.look(red)[0].boxes.tolist() != right.boxes.tolist(), "frames in flight go the same way"
     monkeypatch.undo()
     assert check_golden(bundle, Changed(bundle)).frames == 4
+
+
+def test_picture_read_as_rgb_is_refused(bundle, monkeypatch):
+    """Golden frames are read as the pictures are that the drone may be given in place of a camera."""
+    read = golden.read_picture
+    monkeypatch.setattr(golden, "read_picture", lambda path: read(path)[:, :, ::-1])
+    with pytest.raises(UserError, match=r"frame-\d\.png: class \d with score 0\.\d+ is not found"):
+        check_golden(bundle, Changed(bundle))
 
 
 def test_bundle_that_says_another_resize_mode_is_refused(bundle, tmp_path):

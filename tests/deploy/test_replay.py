@@ -92,7 +92,12 @@ def test_another_bundle_on_the_kept_frames(log, strict, tmp_path, skylight):
     assert all(frame["frame"] % 4 == 2 for frame in vanished)
     pictures = sorted((tmp_path / "out").iterdir())
     assert [int(path.stem) for path in pictures] == [frame["frame"] for frame in vanished]
-    assert cv2.imread(str(pictures[0])).shape == (240, 644, 3)  # type: ignore[union-attr]
+    for path in pictures:
+        picture = cv2.imread(str(path))
+        assert picture is not None
+        assert picture.shape == (240, 644, 3)
+        cell = int(path.stem) // 4 * 60 + 40, 2 * 80 + 40
+        assert np.abs(picture[cell].astype(int) - _COLOURS[2][::-1]).max() < 30, "red is red, not blue"
     text = skylight("replay", log, "--bundle", strict.root)
     assert "vanishes" in text.stdout
     assert f"{said['summary']['frames']} frames, {len(vanished)} of them differ" in text.stdout

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploy.errors import UserError
-from deploy.resize import RESIZE_MODES, boxes_to_network, boxes_to_source, place, resize_image, to_tensor
+from deploy.resize import RESIZE_MODES, boxes_to_network, boxes_to_source, network_input, place, resize_image, to_tensor
 
 SIZES = st.integers(16, 900)
 
@@ -48,6 +48,33 @@ def test_tensor_is_planar_rgb_from_zero_to_one():
     assert tensor.dtype == np.float32
     assert tensor[0, :, 0, 1] == pytest.approx([1, 0.2, 0])
     assert tensor.flags.c_contiguous
+
+
+@pytest.mark.parametrize(("image_order", "tensor_order"), [("bgr", "rgb"), ("rgb", "bgr"), ("bgr", "bgr")])
+def test_colours_are_turned_when_the_planes_are_filled(image_order, tensor_order):
+    image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    turned = image if image_order == tensor_order else np.ascontiguousarray(image[:, :, ::-1])
+    out = np.empty((1, 3, 5, 7), np.float32)
+    assert to_tensor(image, out, image_order, tensor_order) is out
+    assert np.array_equal(out, to_tensor(turned))
+
+
+def test_every_value_is_divided_as_in_training():
+    """To the last bit; a product with 1 / 255 would be rounded otherwise."""
+    import torch
+
+    image = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
+    expected = (torch.arange(256, dtype=torch.uint8).float() / 255).numpy()
+    assert np.array_equal(to_tensor(image)[0, 1].ravel(), expected)
+
+
+def test_a_frame_becomes_the_input_that_its_picture_would_be():
+    frame = np.random.default_rng(1).integers(0, 256, (40, 90, 3), np.uint8)
+    for mode in RESIZE_MODES:
+        picture, placement = resize_image(np.ascontiguousarray(frame[:, :, ::-1]), 64, 32, mode)
+        tensor, placed = network_input(frame, 64, 32, mode, "rgb")
+        assert placed == placement
+        assert np.array_equal(tensor, to_tensor(picture))
 
 
 def test_boxes_are_clipped_to_the_picture():

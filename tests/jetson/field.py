@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 import pytest
 from made_frames import picture
 from signed_bundle import ABOUT, MODEL, make_key, write_signed
@@ -65,7 +64,7 @@ def draw_video(path: Path, seconds: int = 60) -> Path:
     """A video that outlasts every test."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 20, (160, 120))
     for number in range(seconds * 20):
-        writer.write(np.ascontiguousarray(picture(number // 10, 160, 120)[:, :, ::-1]))
+        writer.write(picture(number // 10, 160, 120))
     writer.release()
     return path
 
