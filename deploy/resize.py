@@ -73,8 +73,8 @@ def to_tensor(
     """
     tensor = np.empty((1, 3) + image.shape[:2], np.float32) if out is None else out
     for plane, colour in zip(tensor[0], tensor_order):  # plane by plane takes a third of the time
-        channel = cv2.extractChannel(image, image_order.index(colour))
-        np.divide(channel, np.float32(255), out=plane)  # as in training, to the last bit
+        plane[...] = image[:, :, image_order.index(colour)]
+        np.divide(plane, np.float32(255), out=plane)  # as in training, to the last bit
     return tensor
 
 
