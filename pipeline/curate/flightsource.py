@@ -76,10 +76,10 @@ def _refuse_other_source(source: Path, frame: PickedFrame, seen: Any, kind: str)
 
 
 def _write_jpeg(path: Path, image: np.ndarray) -> None:
-    """image: (H, W, 3) uint8 RGB."""
+    """image: (H, W, 3) uint8 BGR."""
     import cv2
 
-    is_written, data = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    is_written, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     if not is_written:
         raise refuse(path, "cannot be encoded as JPEG", "give pictures of at most 65535 pixels a side")
     write_bytes(path, data.tobytes())
