@@ -3,8 +3,8 @@
 When a frame was captured is the moment at which it arrives here, or earlier where V4L2 says so: OpenCV gives the stamp
 of its buffer as CAP_PROP_POS_MSEC (opencv, modules/videoio/src/cap_v4l.cpp, getProperty), and a UVC camera stamps by
 the monotonic clock (Linux, drivers/media/usb/uvc/uvc_driver.c, uvc_clock_param). Not every driver and version does, so
-that a stamp is taken only if it lies shortly before now. With FFmpeg and GStreamer that property is the position in
-the stream, which is the source's own time.
+that a stamp is taken only if it lies shortly before now and is not the last one again. With FFmpeg and GStreamer that
+property is the position in the stream, which is the source's own time.
 
 Knows nothing of threads, nor of what happens when a camera is lost.
 """
@@ -64,7 +64,7 @@ class OpenCvCapture(Capture):
             return None
         if not self._is_stamped:
             return Reading(image, now, round(position, 6) if position > 0 else None)
-        is_sane = self._last < position <= now < position + _OLDEST_STAMP
+        is_sane = position != self._last and position <= now < position + _OLDEST_STAMP
         self._last = position
         return Reading(image, position if is_sane else now, position if position > 0 else None)
 

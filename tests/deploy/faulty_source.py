@@ -83,7 +83,7 @@ class _FaultyCapture(Capture):
         source = self._source
         assert not self._is_closed
         while not source._taken.acquire(timeout=0.05):
-            if source._is_ended or source._reader._stopped.is_set():
+            if source._is_ended or source._reader.is_stopped:
                 return None
         if source.left == 0:
             source.on_end()

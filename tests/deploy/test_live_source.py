@@ -12,10 +12,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from flown import detections
 from scripted_camera import Scripted, picture, take
 
+from deploy.events import Events
 from deploy.sources import EndOfSource, LiveSource, SourceSettings, open_source
 from deploy.sources.capture import OpenCvCapture
+from deploy.tracks import Tracker, TrackSettings
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +140,7 @@ class _Stamps:
         ([0, 0], [1000, 1000]),  # a driver that stamps nothing
         ([998.9, 1000.01], [1000, 1000]),  # too old; in the future
         ([999.98, 999.98], [999.98, 1000]),  # a stamp that stands still
+        ([999.98, 999.9], [999.98, 999.9]),  # the source says so, and puts it right
         ([1.7e9, 1.7e9 + 0.03], [1000, 1000]),  # wall time
     ],
 )
@@ -144,3 +148,51 @@ def test_stamp_of_a_buffer_is_used_where_it_is_sane(stamps, captured):
     capture = OpenCvCapture(_Stamps(stamps), is_stamped=True, clock=lambda: 1000.0)
     readings = [capture.read() for _ in stamps]
     assert [reading.captured for reading in readings if reading] == pytest.approx(captured)
+
+
+class _Stepping:
+    """A camera whose stamps lie 20 ms back, and once step back by 60 ms more, as where the driver's clock is set."""
+
+    STEP = 4  # of 9 frames
+
+    def __init__(self) -> None:
+        self._number = -1
+        self._begin = time.monotonic()
+
+    def grab(self) -> bool:
+        self._number += 1
+        time.sleep(0.03)
+        return self._number < 9
+
+    def get(self, name: int) -> float:
+        late = 0.08 if self._number >= self.STEP else 0.02
+        return (time.monotonic() - late) * 1000 if name == cv2.CAP_PROP_POS_MSEC else 30.0
+
+    def retrieve(self) -> tuple[bool, np.ndarray]:
+        return True, picture(self._number)
+
+    def release(self) -> None:
+        pass
+
+
+def test_stamps_that_step_back_end_no_track_and_are_told_once():
+    events = Events(stream=None)
+    tracker = Tracker(TrackSettings(min_hits=1))
+    captured, numbers, ages = [], set(), []
+
+    def opener() -> OpenCvCapture:
+        return OpenCvCapture(_Stepping(), is_stamped=True)
+
+    source = LiveSource("camera", opener, SourceSettings(), events, is_endless=False)
+    for frame in source:
+        captured.append(frame.captured)
+        ages.append(time.monotonic() - frame.captured)
+        tracks = tracker.update(frame.captured, detections(((10.0, 10.0, 20.0, 20.0), 0.9, 0)))
+        numbers |= {track.number for track in tracks}
+    assert captured == sorted(captured)
+    assert numbers == {1}
+    assert min(ages) >= 0.02
+    assert source.steps_back >= 1
+    assert [event.kind for event in events.newest()] == ["camera.clock"]
+    assert "camera: its stamps step back, by 0.0" in events.newest()[0].text
+    source.close()

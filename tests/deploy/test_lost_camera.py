@@ -142,6 +142,33 @@ def test_damaged_frames_are_never_handed_out_and_too_many_are_a_loss():
     source.close()
 
 
+def test_library_that_raises_what_nobody_expects_loses_the_camera_and_not_its_reader():
+    """Such as no memory for a frame that a damaged stream says is huge."""
+    events = Events(stream=None)
+    opened: list[Scripted] = []
+
+    def make(number: int) -> object:
+        if len(opened) == 1 and number == 3:
+            raise MemoryError
+        return picture(number)
+
+    def opener() -> Capture:
+        opened.append(Scripted(make))
+        return opened[-1]
+
+    source = LiveSource("camera", opener, QUICK, events)
+    take_until(lambda: len(opened) == 2 and opened[1].reads > 3, source)
+    source.close()
+    assert events.newest()[0].text == "camera: cannot be read (MemoryError)"
+    assert opened[0].is_closed
+
+    opened.clear()
+    film = LiveSource("film", opener, QUICK, is_endless=False)
+    with pytest.raises(EndOfSource):
+        take_until(lambda: False, film)
+    film.close()
+
+
 def test_camera_that_is_not_there_is_refused_or_waited_for():
     events = Events(stream=None)
 
