@@ -221,7 +221,10 @@ class Loop:
             self.vision = self._networks.own
             if self._tracker is not None:
                 self._tracker.reset()
-            self._events.add("info", "bundle.changed", "{0.name} {0.version} runs".format(self.vision.bundle))
+            bundle, sizes = self.vision.bundle, self._networks.sizes
+            self._events.add("info", "bundle.changed", "{0.name} {0.version} runs".format(bundle))
+            for part in list(self.parts):
+                self._call(part, lambda one: one.change(bundle, sizes))
         wanted = self._networks.at(self._orders().size)
         if wanted is not self.vision:
             self.vision = wanted

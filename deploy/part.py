@@ -4,8 +4,9 @@ The loop calls all of these in its own thread. They return at once, and what goe
 full disk, a slow reader) is counted and told through `status` and events, never raised.
 """
 
-from typing import Any, Dict
+from typing import Any, Dict, Sequence, Tuple
 
+from deploy.bundle import Bundle
 from deploy.frame import Observation
 
 
@@ -23,6 +24,9 @@ class Part:
 
     def idle(self, now: float) -> None:
         """Called about ten times a second while there is no frame. now: seconds on the monotonic clock."""
+
+    def change(self, bundle: Bundle, sizes: Sequence[Tuple[int, int]]) -> None:
+        """Take that another bundle flies from the next frame on. sizes: (width, height) of its networks, pixels."""
 
     def status(self) -> Dict[str, Any]:
         """JSON values for page, metrics and doctor, by name; called from any thread."""

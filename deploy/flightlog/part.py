@@ -104,6 +104,10 @@ class FlightLog(Part):
                 else:
                     self._pictures.append((observation, reasons))
 
+    def change(self, bundle: Bundle, sizes: Sequence[Tuple[int, int]]) -> None:
+        """See Part: what is worth labelling lies near the threshold that holds now."""
+        self._chooser.threshold = bundle.score_threshold
+
     def sent(self, message: Dict[str, Any]) -> None:
         """Note a message as it was handed to the autopilot; JSON values. From any thread."""
         if self._settings.is_on:
@@ -157,7 +161,8 @@ class FlightLog(Part):
     def _run(self) -> None:
         while not self._over.wait(_BATCH):
             self._round()
-        self._round()
+        for _ in range(2):  # the second writes of which frames the first kept the picture
+            self._round()
         if self._writer is not None:
             try:
                 self._writer.finish(self._clock())

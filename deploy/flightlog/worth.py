@@ -39,11 +39,11 @@ class Reason(NamedTuple):
 class Chooser:
     """Asked about every frame, in order.
 
-    threshold: score from which detections are told. seed: of chance.
+    threshold: score from which detections are told, that of the bundle that flies. seed: of chance.
     """
 
     def __init__(self, settings: LogSettings, threshold: float, seed: Optional[int] = None) -> None:
-        self._settings, self._threshold = settings, threshold
+        self._settings, self.threshold = settings, threshold
         self._chance = random.Random(seed)
         self._all = _Allowance(settings.keep)
         self._each = {rule: _Allowance(max(settings.keep / 2.0, 1.0)) for rule in RULES}
@@ -72,7 +72,7 @@ class Chooser:
         return tuple(allowed)
 
     def _margin(self, detections: Detections) -> Optional[Reason]:
-        above = detections.scores - self._threshold
+        above = detections.scores - self.threshold
         if not self._settings.band or not len(above) or float(above.min()) > self._settings.band:
             return None
         return Reason("margin", float(np.clip(1 - above.min() / self._settings.band, 0, 1)))

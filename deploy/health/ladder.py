@@ -78,6 +78,17 @@ def smaller_sizes(sizes: Sequence[Tuple[int, int]]) -> Tuple[Tuple[int, int], ..
     return tuple(sorted(smaller, key=lambda size: (-size[0] * size[1], size)))
 
 
+def same_level(orders: Orders, ladder: Sequence[Rung]) -> int:
+    """The level on another bundle's ladder that asks for no less than `orders` did: the lowest of them.
+
+    >>> small = rungs(10, [(416, 416), (288, 288)])[2]
+    >>> [rungs(10, sizes)[same_level(small.orders, rungs(10, sizes))].name for sizes in ([(416, 416)], [(608, 608)])]
+    ['quiet', 'quiet']
+    """
+    wanted = _severity(orders)
+    return next(level for level, rung in enumerate(ladder) if _severity(rung.orders) >= wanted)
+
+
 def step(state: State, now: float, pressure: int, top: int, dwell: Dwell) -> State:
     """The state after a look at the sensors: at most one rung away.
 
@@ -90,3 +101,14 @@ def step(state: State, now: float, pressure: int, top: int, dwell: Dwell) -> Sta
     if state.level > 0 and pressure == COOL and now - max(cool_since, state.changed) >= dwell.better:
         return State(state.level - 1, now, cool_since)
     return state
+
+
+def _severity(orders: Orders) -> Tuple[int, int]:
+    """How much the orders ask for, to compare rungs of two bundles; among small networks the smaller asks for more."""
+    if orders.is_degraded:
+        return 4, 0
+    if not orders.may_stream:
+        return 3, 0
+    if orders.size is not None:
+        return 2, -orders.size[0] * orders.size[1]
+    return (1, 0) if orders.max_rate is not None else (0, 0)

@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional, Sequence, Set, Tuple
 
+from deploy.bundle import Bundle
 from deploy.events import Events
 from deploy.frame import Observation
-from deploy.health.ladder import Dwell, Orders, State, rungs, step
+from deploy.health.ladder import Dwell, Orders, State, rungs, same_level, step
 from deploy.health.limits import Limits, Verdict, with_tegrastats
 from deploy.health.sensors import Readings, Sensors
 from deploy.health.settings import HealthSettings
@@ -44,7 +45,9 @@ class Health(Part):
         is_watching: bool = True,
     ) -> None:
         self._settings, self._events, self._clock = settings, events, clock
+        self._sizes = self._rungs_of = tuple(sizes)
         self._rungs = rungs(settings.max_rate, sizes)
+        self._rung = self._rungs[0]
         self._dwell = Dwell(settings.worse_after, settings.better_after)
         self._limits = Limits(board.get("thermal") or {}, settings)
         self._modes = {mode["id"]: mode["name"] for mode in board.get("power_modes") or ()}
@@ -57,7 +60,7 @@ class Health(Part):
         self._told: Set[str] = set()
         self._seen_zones: Set[str] = set()
         self._seen = clock()
-        self._is_stuck = False
+        self._is_stuck = self._has_failed = False
         self._over = threading.Event()
         self._tegrastats: Optional[TegrastatsReader] = None
         self._thread: Optional[threading.Thread] = None
@@ -75,20 +78,23 @@ class Health(Part):
     @property
     def orders(self) -> Orders:
         """What the loop is to keep to; from any thread, at once."""
-        return self._rungs[self._state.level].orders
+        return self._rung.orders
+
+    def change(self, bundle: Bundle, sizes: Sequence[Tuple[int, int]]) -> None:
+        """See Part: from the next look on the ladder has the rungs of this bundle."""
+        self._sizes = tuple(sizes)
 
     def look(self) -> None:
         """Read every sensor once and move on the ladder."""
-        readings = self._sensors.read()
-        stats = self._tegrastats.newest if self._tegrastats is not None else None
-        if stats is not None and self._clock() - stats[0] <= _STALE:
-            readings = with_tegrastats(readings, stats[1].temperatures)
+        readings = self._with_tegrastats(self._sensors.read())
         verdict = self._limits.judge(readings)
+        self._follow_bundle()
         before = self._state
         self._state = step(before, self._clock(), verdict.pressure, len(self._rungs) - 1, self._dwell)
+        self._rung = self._rungs[self._state.level]
         self._readings, self._verdict, self._disk = readings, verdict, _free(Path(self._settings.disk))
         self._seen = self._clock()
-        self._tell_level(before.level, verdict)
+        self._tell_level(self._rungs[before.level].name, self._state.level > before.level, verdict.reason)
         self._tell_problems(readings)
         self._tell_scarce("memory.low", "memory", readings.memory, self._settings.low_memory)
         self._tell_scarce("disk.low", self._settings.disk, self._disk, self._settings.low_disk)
@@ -112,7 +118,7 @@ class Health(Part):
         readings, verdict, state = self._readings, self._verdict, self._state
         about: Dict[str, Any] = {
             "level": state.level,
-            "rung": self._rungs[state.level].name,
+            "rung": self._rung.name,
             "is_stuck": self._is_stuck,
         }
         if readings is None or verdict is None:
@@ -144,8 +150,25 @@ class Health(Part):
             try:
                 self.look()
             except Exception as error:  # without this thread nobody would see the next heat
-                self._events.add("error", "heat.failed", "a look at the sensors failed: {!r}".format(error))
+                if not self._has_failed:
+                    self._events.add("error", "heat.failed", "a look at the sensors failed: {!r}".format(error))
+                self._has_failed = True
+            else:
+                if self._has_failed:
+                    self._events.add("info", "heat.failed", "the sensors are looked at again")
+                self._has_failed = False
             self._over.wait(self._settings.interval)
+
+    def _with_tegrastats(self, readings: Readings) -> Readings:
+        """With what tegrastats says, or with the problem that it has fallen silent."""
+        reader = self._tegrastats
+        newest = reader.newest if reader is not None else None
+        if reader is None or newest is None:
+            return readings
+        if self._clock() - newest[0] <= _STALE:
+            return with_tegrastats(readings, newest[1].temperatures)
+        problems = dict(readings.problems, tegrastats=reader.problem or "says nothing")
+        return readings._replace(problems=problems)
 
     def _tegrastats_status(self) -> Optional[Dict[str, Any]]:
         if self._tegrastats is None or self._tegrastats.newest is None:
@@ -154,20 +177,34 @@ class Health(Part):
         loads = [core.load if core else None for core in stats.cores]
         return {"age_s": round(self._clock() - read, 1), "cpu": loads, "gpu": stats.gpu[0], "emc": stats.emc[0]}
 
-    def _tell_level(self, before: int, verdict: Verdict) -> None:
-        level = self._state.level
-        if level != before:
-            text = "{} -> {}: {}".format(self._rungs[before].name, self._rungs[level].name, verdict.reason)
-            self._events.add("warning" if level > before else "info", "heat.level", text)
+    def _follow_bundle(self) -> None:
+        """Stand on the same rung of another bundle's ladder."""
+        sizes = self._sizes
+        if sizes == self._rungs_of:
+            return
+        before = self._rungs[self._state.level]
+        self._rungs_of, self._rungs = sizes, rungs(self._settings.max_rate, sizes)
+        self._state = self._state._replace(level=same_level(before.orders, self._rungs))
+        self._rung = self._rungs[self._state.level]
+        self._tell_level(before.name, False, "another bundle flies")
+
+    def _tell_level(self, before: str, is_worse: bool, reason: str) -> None:
+        if self._rung.name != before:
+            text = "{} -> {}: {}".format(before, self._rung.name, reason)
+            self._events.add("warning" if is_worse else "info", "heat.level", text)
 
     def _tell_problems(self, readings: Readings) -> None:
-        """A zone or file that fails several times in a row is told once, and again when it is back."""
+        """A zone or file that fails several times in a row is told once, and again when it is back.
+
+        Everything that has a value answers; tegrastats is a problem only where it has spoken before.
+        """
+        answering = set(readings.temperatures) | set(readings.rails) | set(readings.overcurrent) | {"tegrastats"}
         self._missing = {name: self._missing.get(name, 0) + 1 for name in readings.problems}
         for name, times in self._missing.items():
             if times == _TRIES and name not in self._told:
                 self._told.add(name)
                 self._events.add("warning", "heat.sensor", "{} {}".format(name, readings.problems[name]))
-        for name in sorted(self._told & set(readings.temperatures)):
+        for name in sorted((self._told & answering) - set(readings.problems)):
             self._told.discard(name)
             self._events.add("info", "heat.sensor", "{} answers again".format(name))
         # A folder that vanished leaves no problem behind, only fewer zones.

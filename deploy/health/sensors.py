@@ -17,7 +17,7 @@
 
 import re
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Set, Tuple
 
 from deploy.health.reader import Answer, PatientReader
 
@@ -64,6 +64,7 @@ class Sensors:
         self._root, self._ignored = root, ignored
         self._reader = PatientReader(patience)
         self._trips: Dict[str, Trips] = {}
+        self._asked_trips: Set[str] = set()  # zones of which every trip point has answered
         self._names: Dict[Path, str] = {}  # of zones that have been seen, by folder
         self._answers: Dict[Path, Answer] = {}
         self._problems: Dict[str, str] = {}
@@ -81,7 +82,7 @@ class Sensors:
             self._clocks(folders["cpu"], 1000.0),
             next(iter(self._clocks(folders["gpu"], 1e6).values()), None),
             self._rails(folders["rails"]),
-            {path.name.split("_")[0]: int(value) for path, value in self._numbers(folders["overcurrent"])},
+            {_event_name(path): int(value) for path, value in self._numbers(folders["overcurrent"])},
             self._power_mode(),
             self._memory(),
             self._problems,
@@ -127,12 +128,12 @@ class Sensors:
             return None
         try:
             return float(int(answer.text))
-        except ValueError:
+        except (ValueError, OverflowError):  # more digits than a float holds
             self._problems[name] = "says {}".format(ascii(answer.text[:40]))
             return None
 
     def _numbers(self, paths: List[Path]) -> List[Tuple[Path, float]]:
-        found = [(path, self._number(path, path.parent.name + "/" + path.name)) for path in paths]
+        found = [(path, self._number(path, _event_name(path))) for path in paths]
         return [(path, value) for path, value in found if value is not None]
 
     def _temperatures(self, paths: List[Path]) -> Dict[str, float]:
@@ -152,13 +153,15 @@ class Sensors:
         return found
 
     def _new_trips(self, paths: List[Path]) -> None:
-        """Read the trip points of zones seen for the first time; they do not change."""
+        """Read the trip points of zones until all have answered once; they do not change."""
         for folder in [path.parent for path in paths if path.name == "type"]:
             name = self._text(folder / "type")
-            if not name or name in self._trips:
+            if not name or name in self._asked_trips:
                 continue
             points = _listed(folder, "trip_point_*_type") + _listed(folder, "trip_point_*_temp")
             said = self._reader.read(points)
+            if not any(answer.problem for answer in said.values()):
+                self._asked_trips.add(name)
             by_kind: Dict[str, List[float]] = {}
             for path in points:
                 if path.name.endswith("_type"):
@@ -167,7 +170,9 @@ class Sensors:
                     if degrees is not None and _TRIPS[0] <= degrees <= _TRIPS[1]:
                         by_kind.setdefault(said[path].text, []).append(degrees)
             passive, critical = by_kind.get("passive"), by_kind.get("critical")
-            self._trips[name] = Trips(min(passive) if passive else None, min(critical) if critical else None)
+            before = self._trips.get(name, Trips(None, None))
+            slowdown = min(passive) if passive else before.slowdown
+            self._trips[name] = Trips(slowdown, min(critical) if critical else before.shutdown)
 
     def _throttled(self, paths: List[Path]) -> Tuple[str, ...]:
         found = set()
@@ -192,16 +197,16 @@ class Sensors:
     def _rails(self, paths: List[Path]) -> Dict[str, float]:
         found = {}
         for path in paths:
-            name, place = self._text(path), path.name
+            name, place = self._text(path) or path.name, path.name
             if place.startswith("rail_name_"):
                 power = self._number(path.with_name("in_power{}_input".format(place[len("rail_name_") :])), name)
-            elif place.endswith("_label") and name and name != "NC":  # a channel that is not connected
+            elif place.endswith("_label") and name != "NC":  # a channel that is not connected
                 volts = self._number(path.with_name(place.replace("_label", "_input")), name)
                 amperes = self._number(path.with_name("curr{}_input".format(place[2])), name)
                 power = volts * amperes / 1000 if volts is not None and amperes is not None else None
             else:
                 continue
-            if name and power is not None:
+            if power is not None:
                 found[name] = round(power, 1)
         return found
 
@@ -210,7 +215,7 @@ class Sensors:
         return int(found.group(1)) if found else None
 
     def _memory(self) -> Optional[float]:
-        found = re.search(r"^MemAvailable:\s+(\d+) kB", self._text(self._memory_file), re.MULTILINE)
+        found = re.search(r"^MemAvailable:\s+(\d{1,15}) kB", self._text(self._memory_file), re.MULTILINE)
         return int(found.group(1)) / 1024.0 if found else None
 
 
@@ -218,8 +223,13 @@ def _degrees(text: str) -> Optional[float]:
     """Thousandths as a number of whole ones, or None."""
     try:
         return int(text) / 1000.0
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
+
+
+def _event_name(path: Path) -> str:
+    """`oc1` of oc1_event_cnt."""
+    return path.name.split("_")[0]
 
 
 def _listed(folder: Path, pattern: str) -> List[Path]:

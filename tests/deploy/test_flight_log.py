@@ -385,3 +385,16 @@ def test_frames_worth_labelling_are_kept_within_their_share(tmp_path, bundle):
     assert np.abs(read_picture(frames[-2]).astype(int) - np.roll(noise, 13, axis=1)).mean() < 20
     kept = _of(list(FlightRecords(find_flight(tmp_path))), "kept")
     assert [record["file"] for record in kept][-1] == "frames/000013.jpg"
+
+
+def test_what_is_worth_labelling_is_near_the_threshold_of_the_bundle_that_flies(tmp_path, bundle):
+    """0.92 is sure for a threshold of 0.6, and unsure for one of 0.9."""
+    log = new_log(tmp_path, bundle, keep=60)
+    found = detections(((10.0, 10.0, 30.0, 30.0), 0.92, 0))
+    log.publish(observation(0, found))
+    log.change(bundle._replace(score_threshold=0.9), [(64, 64)])
+    log.publish(observation(1, found))
+    log.close()
+    kept = _of(list(FlightRecords(find_flight(tmp_path))), "kept")
+    rules = [(record["frame"], rule["rule"]) for record in kept for rule in record["rules"]]
+    assert rules == [(0, "scene"), (1, "margin")]

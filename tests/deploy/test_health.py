@@ -17,6 +17,7 @@ from deploy.health.ladder import Orders
 from deploy.health.limits import Limits
 from deploy.health.part import Health
 from deploy.health.settings import HealthSettings
+from deploy.health.tegrastats import TegrastatsReader
 from deploy.settings import read_settings
 from jetson.board import board_names, read_board
 
@@ -61,13 +62,23 @@ def test_look_that_breaks_is_told_and_the_next_one_comes(tmp_path, monkeypatch):
     settings = SETTINGS._replace(interval=0.1)
     health = Health(settings, BOARD, SIZES, events, tmp_path)
     until(lambda: health.status().get("reason"))
-    number = "9" * 400  # more than a float holds
-    (tmp_path / "sys/class/thermal/thermal_zone0/temp").write_text(number)
-    until(lambda: "heat.failed" in events.counts)
+    read, tries = health._sensors.read, []
+
+    def breaks() -> object:
+        tries.append(1)
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(health._sensors, "read", breaks)
+    until(lambda: len(tries) > 3)
+    monkeypatch.setattr(health._sensors, "read", read)
     (tmp_path / "sys/class/thermal/thermal_zone0/temp").write_text("50000")
     until(lambda: 50.0 in health.status()["temperatures"].values())
     health.close()
-    assert events.counts["heat.failed"] == 1
+    told = [(event.level, event.text) for event in events.newest() if event.kind == "heat.failed"]
+    assert told == [
+        ("error", 'a look at the sensors failed: RuntimeError("can\'t start new thread")'),
+        ("info", "the sensors are looked at again"),
+    ]
 
 
 def test_status_says_from_where_each_zone_is_hot(flight):
@@ -168,6 +179,7 @@ def _hang(file: Path) -> None:
     ("fault", "told"),
     [
         (lambda file: file.write_text("banana\x00\n"), "GPU-therm says 'banana\\x00'"),
+        (lambda file: file.write_text("9" * 400), "GPU-therm says '9999999999999999999999999999999999999999'"),
         (lambda file: file.write_text("-256000\n"), "GPU-therm says -256 C"),
         (lambda file: file.write_text("\n"), "GPU-therm is empty"),
         (lambda file: file.unlink(), "GPU-therm No such file or directory"),
@@ -175,7 +187,7 @@ def _hang(file: Path) -> None:
         (lambda file: (file.unlink(), file.symlink_to("/proc/self/mem")), "GPU-therm Input/output error"),
         (_hang, "GPU-therm hangs"),
     ],
-    ids=["garbage", "asleep", "empty", "vanished", "no file", "bus error", "hangs"],
+    ids=["garbage", "too long", "asleep", "empty", "vanished", "no file", "bus error", "hangs"],
 )
 def test_a_sensor_that_fails_is_told_and_the_rest_goes_on(flight, fault, told):
     flight.look()
@@ -200,6 +212,38 @@ def test_a_sensor_that_hangs_is_asked_again_when_it_has_come_back(flight):
         assert time.monotonic() < deadline
         flight.look()
     assert flight.said("heat.sensor") == ["GPU-therm hangs", "GPU-therm answers again"]
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "value"),
+    [
+        ("sys/class/thermal/thermal_zone2/temp", "GPU-therm", "45000"),
+        ("sys/bus/i2c/devices/0-0041/iio:device1/in_power0_input", "VDD_IN", "4276"),
+        ("sys/class/hwmon/hwmon3/oc3_event_cnt", "oc3", "0"),
+    ],
+)
+def test_sensor_that_reads_again_is_told_and_so_is_its_next_failure(flight, file, name, value):
+    flight.board.write("sys/class/hwmon/hwmon3/oc3_event_cnt", "0")
+    for text in ("?", value, "?", value):
+        flight.board.write(file, text)
+        flight.look(3)
+    assert flight.said("heat.sensor") == [f"{name} says '?'", f"{name} answers again"] * 2
+    assert flight.health.status()["problems"] == {}
+
+
+def test_trip_point_that_hung_at_first_is_asked_again(flight):
+    flight.board.trip("GPU-therm", 1, "passive", 80)
+    point = flight.board.file("GPU-therm").with_name("trip_point_1_temp")
+    _hang(point)
+    flight.look()
+    assert flight.health.status()["limits"]["GPU-therm"] == 85.0
+    with point.open("w") as writer:
+        writer.write("80000\n")
+    flight.board.trip("GPU-therm", 1, "passive", 80)
+    deadline = time.monotonic() + 20
+    while flight.health.status()["limits"]["GPU-therm"] != 75.0:
+        assert time.monotonic() < deadline
+        flight.look()
 
 
 def test_without_any_temperature_the_level_holds(flight):
@@ -252,6 +296,24 @@ def test_tegrastats_stands_in_for_files_that_fail(tmp_path):
     assert "hot from 85.0" in next(event.text for event in events.newest() if event.kind == "heat.level")
 
 
+def test_tegrastats_that_ends_is_told_and_when_it_speaks_again(tmp_path):
+    flight = Flight(tmp_path)
+    program, line = tmp_path / "tegrastats", "RAM 2235/7854MB (lfb 208x4MB) CPU [9%@2035,off] GPU@41.5C"
+    program.write_text(f"#!/bin/sh\necho '{line}'; exit 3\n")
+    program.chmod(0o755)
+    reader = TegrastatsReader(str(program), 0.1, flight.clock)
+    until(lambda: reader.problem == "ended with status 3")
+    flight.health._tegrastats = reader
+    flight.look(3)
+    assert flight.said("heat.sensor") == []  # what it said is of now still
+    flight.look(5)
+    assert reader.newest is not None
+    reader.newest = (flight.clock(), reader.newest[1])
+    flight.look()
+    flight.health.close()
+    assert flight.said("heat.sensor") == ["tegrastats ended with status 3", "tegrastats answers again"]
+
+
 def test_a_machine_without_sensors_and_tegrastats_flies(tmp_path):
     health = Health(SETTINGS._replace(tegrastats="no-such-tegrastats"), {"name": "x"}, SIZES, Events(None), tmp_path)
     deadline = time.monotonic() + 20
@@ -275,6 +337,50 @@ def test_a_thread_that_is_stuck_is_told(tmp_path):
     flight.look()
     flight.health.idle(0)
     assert flight.said("heat.stuck")[1:] == ["sensors answer again"]
+
+
+ONE, TWO = [(416, 416)], [(416, 416), (288, 288)]
+
+
+@pytest.mark.parametrize(
+    ("names", "sizes", "rung"),
+    [
+        ("normal", ONE, "normal"),
+        ("slow", ONE, "slow"),
+        ("small 288x288", ONE, "quiet"),
+        ("small 288x288", [(416, 416), (352, 352), (256, 256)], "small 256x256"),
+        ("quiet", ONE, "quiet"),
+        ("degraded", ONE, "degraded"),
+    ],
+)
+def test_another_bundle_keeps_the_rung_and_asks_for_no_less(flight, names, sizes, rung):
+    flight.board.heat("BCPU-therm", 90)
+    while flight.health.status()["rung"] != names:
+        flight.look()
+    flight.board.heat("BCPU-therm", 82)  # neither hot nor cool: it holds
+    flight.health.change(None, sizes)
+    flight.look(2)
+    assert flight.health.status()["rung"] == rung
+    told = flight.said("heat.level")[-1:]
+    assert told == [f"{names} -> {rung}: another bundle flies"] or names == rung
+
+
+def test_ladder_goes_on_with_the_rungs_of_the_bundle_that_flies(flight):
+    flight.health.change(None, ONE)
+    flight.board.heat("BCPU-therm", 90)
+    flight.look(60)
+    assert flight.health.orders == Orders(10.0, None, False, True)
+    flight.health.change(None, TWO)
+    flight.look()
+    assert flight.health.orders == Orders(10.0, (288, 288), False, True)
+    flight.board.heat("BCPU-therm", 60)
+    flight.look(4 * 60 + 10)
+    assert flight.health.orders == Orders()
+    steps = [text.split(":")[0] for text in flight.said("heat.level")]
+    assert steps[:3] == ["normal -> slow", "slow -> quiet", "quiet -> degraded"]
+    assert steps[3:] == [
+        "degraded -> quiet", "quiet -> small 288x288", "small 288x288 -> slow", "slow -> normal"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ class Ears(Part):
 
     def __init__(self) -> None:
         self.told: list[Observation] = []
+        self.changes: list[tuple[str, object, int]] = []
         self.idles = 0
 
     def publish(self, observation: Observation) -> None:
@@ -32,6 +33,9 @@ class Ears(Part):
 
     def idle(self, now: float) -> None:
         self.idles += 1
+
+    def change(self, bundle: Bundle, sizes: object) -> None:
+        self.changes.append((bundle.name, sizes, len(self.told)))
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +171,7 @@ def test_bundle_is_changed_between_two_frames(networks, colours, tmp_path):
     ears = Ears()
     loop = Loop(MadeSource(range(20)), networks, [Changer(), ears])
     loop.run()
+    assert ears.changes == [("other", ((64, 64),), 10)]
     assert [len(told.detections.scores) for told in ears.told] == [1] * 20
     assert loop.status()["frames"] == 20
     assert loop.vision.bundle.name == "other"

@@ -5,13 +5,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 from colour_model import SIZE, colour_model
+from made_frames import MadeSource
 from signed_bundle import make_key, write_signed
+from sysfs_stand_in import SysfsStandIn
 
 from deploy.backends import Choice, open_networks
 from deploy.bundle import Bundle
 from deploy.errors import UserError
 from deploy.events import Events
+from deploy.frame import Observation
+from deploy.health.part import Health
+from deploy.health.settings import HealthSettings
+from deploy.loop import Loop
 from deploy.manifest import Model
+from deploy.part import Part
 from deploy.pictures import read_picture
 
 SMALL = SIZE // 2
@@ -85,3 +92,39 @@ def test_one_that_does_not_load_leaves_nothing_open(bundle, monkeypatch):
     with pytest.raises(UserError, match=r"model\.gone\.onnx"):
         open_networks(broken, CHOICE)
     assert closed == [SIZE]
+
+
+class _Heat(Part):
+    """Looks at the sensors before every frame, ten seconds apart, and changes the bundle at some of them."""
+
+    def __init__(self, health: Health, clock: list[float], changes: dict[int, Bundle]) -> None:
+        self.health, self._clock, self._changes = health, clock, changes
+        self.loop: Loop
+        self.told: list[tuple[str, int]] = []
+
+    def publish(self, observation: Observation) -> None:
+        self.told.append((self.health.status()["rung"], observation.network[0]))
+        bundle = self._changes.get(observation.frame.number)
+        if bundle is not None:
+            self.loop.change(open_networks(bundle, CHOICE))
+        self._clock[0] += 10.0
+        self.health.look()
+
+
+def test_hot_drone_uses_the_sizes_of_the_bundle_that_flies_now(bundle, tmp_path):
+    """One size flies, then two of them, then one again, while the board stays hot."""
+    one, clock, events = bundle._replace(models=bundle.models[:1]), [1000.0], Events(stream=None)
+    SysfsStandIn(tmp_path).heat("BCPU-therm", 120)
+    networks = open_networks(one, CHOICE)
+    settings = HealthSettings(tegrastats="none", low_disk=0, max_rate=1000)
+    health = Health(settings, {}, networks.sizes, events, tmp_path, lambda: clock[0], is_watching=False)
+    heat = _Heat(health, clock, {0: bundle, 5: one})
+    heat.loop = Loop(MadeSource(range(8)), networks, [health, heat], events=events, orders=lambda: health.orders)
+    heat.loop.run()
+    heat.loop.close()
+    small = f"small {SMALL}x{SMALL}"
+    assert heat.told == [
+        ("normal", SIZE), ("slow", SIZE), (small, SMALL), ("quiet", SMALL), ("degraded", SMALL), ("degraded", SMALL),
+        ("degraded", SIZE), ("degraded", SIZE),
+    ]  # fmt: skip
+    assert "another bundle flies" not in str(events.newest())  # degraded stays degraded
