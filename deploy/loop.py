@@ -17,6 +17,7 @@ from deploy.events import Events
 from deploy.frame import Frame, Observation, Track
 from deploy.health.ladder import Orders
 from deploy.part import Part
+from deploy.percentiles import percentiles
 from deploy.settings import require_ranges
 from deploy.sources import EndOfSource, Source
 
@@ -141,7 +142,7 @@ class Loop:
     def status(self) -> Dict[str, Any]:
         """What page, metrics and doctor show of the loop; called from any thread."""
         newest, ends = self._newest, list(self._ends)
-        spent = {stage: _percentiles(list(times)[-_NEWEST:]) for stage, times in self._times.items() if times}
+        spent = {stage: percentiles(list(times)[-_NEWEST:]) for stage, times in self._times.items() if times}
         is_rate = len(ends) > 1 and ends[-1] > ends[0]
         total = self.frames + self._source.dropped
         return {
@@ -150,7 +151,7 @@ class Loop:
             "captured": newest.frame.captured if newest else None,
             "age_ms": (time.monotonic() - newest.frame.captured) * 1000 if newest else None,
             "age_limit_ms": self._settings.age_ms,
-            "age_at_publish_ms": _percentiles(list(self._ages)[-_NEWEST:]) if self._ages else None,
+            "age_at_publish_ms": percentiles(list(self._ages)[-_NEWEST:]) or None,
             "rate": (len(ends) - 1) / (ends[-1] - ends[0]) if is_rate else 0.0,
             "dropped": self._source.dropped,
             "drop_ratio": self._source.dropped / total if total else 0.0,
@@ -265,11 +266,6 @@ class Loop:
             self._events.add("info", "loop.current", "frames are current again; {} were too old".format(count))
 
     def _summary(self, seconds: float) -> Summary:
-        spent = {stage: _percentiles(times) for stage, times in self._times.items() if times}
-        ages = _percentiles(self._ages) if self._ages else []
-        dropped = self._source.dropped
+        spent = {stage: percentiles(times) for stage, times in self._times.items() if times}
+        ages, dropped = percentiles(self._ages), self._source.dropped
         return Summary(self.frames, dropped, self._stale, self._corrupt, self._found, seconds, spent, ages)
-
-
-def _percentiles(values: Sequence[float]) -> List[float]:
-    return [round(float(value), 3) for value in np.percentile(list(values), (50, 99))]

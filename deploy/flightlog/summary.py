@@ -5,11 +5,10 @@ from collections import Counter
 from typing import Any, Dict, List
 from typing import Counter as Counts
 
-import numpy as np
-
 from deploy.flightlog.reading import FlightRecords, flight_name
+from deploy.percentiles import percentiles
 
-_AGES = 200000  # frames whose age is kept for the percentiles; more are thinned
+_AGES = 200000  # frames whose age is kept for the percentiles
 _EVENTS = 20
 
 
@@ -18,7 +17,7 @@ def flight_summary(records: FlightRecords) -> Dict[str, Any]:
     counts: Counts[str] = Counter()
     rules: Counts[str] = Counter()
     events: List[Dict[str, Any]] = []
-    ages: List[float] = []
+    ages = _Thinned(_AGES)
     times: List[float] = []
     found = late = 0
     lost: Counts[str] = Counter()
@@ -30,8 +29,7 @@ def flight_summary(records: FlightRecords) -> Dict[str, Any]:
         if kind == "frame":
             found += len(record["detections"])
             late += record["age_ms"] > record["limit_ms"]
-            if len(ages) < _AGES:
-                ages.append(record["age_ms"])
+            ages.add(record["age_ms"])
         elif kind == "kept":
             rules.update(rule["rule"] for rule in record["rules"])
         elif kind == "event":
@@ -39,7 +37,6 @@ def flight_summary(records: FlightRecords) -> Dict[str, Any]:
         elif kind == "dropped":
             lost.update(record["records"])
     header = records.header
-    percentiles = [round(float(value), 2) for value in np.percentile(ages, (50, 99))] if ages else []
     return {
         "flight": flight_name(header, records.folder),
         "folder": str(records.folder),
@@ -49,7 +46,7 @@ def flight_summary(records: FlightRecords) -> Dict[str, Any]:
         "about": header.get("about"),
         "records": dict(counts),
         "detections": found,
-        "age_ms": percentiles,
+        "age_ms": percentiles(ages.values),
         "too_old": late,
         "kept": dict(rules),
         "dropped": dict(lost),
@@ -82,6 +79,22 @@ def flight_text(about: Dict[str, Any]) -> str:
         lines.append("event      {:.1f} {}: {}: {}".format(event["t"], event["level"], event["kind"], event["text"]))
     lines += ["damaged    {}".format(problem) for problem in about["problems"]]
     return "\n".join("".join(letter if letter.isprintable() else "?" for letter in line) for line in lines)
+
+
+class _Thinned:
+    """Values spread evenly over all that were added, `most` of them: every one, every second, every fourth, ..."""
+
+    def __init__(self, most: int) -> None:
+        self.values: List[float] = []
+        self._most, self._every, self._added = most, 1, 0
+
+    def add(self, value: float) -> None:
+        """Keep it, where it is its turn."""
+        if self._added % self._every == 0:
+            self.values.append(value)
+        self._added += 1
+        if len(self.values) > self._most:
+            self.values, self._every = self.values[::2], 2 * self._every
 
 
 def _said(counts: Dict[str, int]) -> str:

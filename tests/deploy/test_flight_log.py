@@ -22,6 +22,7 @@ from deploy.flightlog.lines import decode, encode
 from deploy.flightlog.part import FlightLog
 from deploy.flightlog.reading import FlightRecords, find_flight, flight_name
 from deploy.flightlog.segments import SegmentWriter, flights, segments
+from deploy.flightlog.summary import flight_summary
 from deploy.frame import Track
 from deploy.pictures import read_picture
 
@@ -398,3 +399,15 @@ def test_what_is_worth_labelling_is_near_the_threshold_of_the_bundle_that_flies(
     kept = _of(list(FlightRecords(find_flight(tmp_path))), "kept")
     rules = [(record["frame"], rule["rule"]) for record in kept for rule in record["rules"]]
     assert rules == [(0, "scene"), (1, "margin")]
+
+
+@pytest.mark.parametrize("most", [1000, 20])
+def test_summary_of_a_long_flight_has_the_ages_of_all_of_it(tmp_path, bundle, monkeypatch, most):
+    """They grow from 0 to 199 ms; where fewer are kept than there were, the middle is still the middle."""
+    monkeypatch.setattr("deploy.flightlog.summary._AGES", most)
+    log = new_log(tmp_path, bundle)
+    for number in range(200):
+        log.publish(observation(number)._replace(age=number / 1000))
+    log.close()
+    median, slow = flight_summary(FlightRecords(find_flight(tmp_path)))["age_ms"]
+    assert (median, slow) == pytest.approx((99.5, 197.0), abs=10)
