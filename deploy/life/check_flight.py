@@ -7,7 +7,7 @@ from typing import Any, Dict, List
 from deploy.engine_cache import EngineKey, find_engine, l4t_release, note_of
 from deploy.engines import ENGINES, engine_folder
 from deploy.errors import UserError
-from deploy.life.checks import OK, PROBLEM, WARNING, Check, Machine, has_user, run_python, run_tool
+from deploy.life.checks import OK, PROBLEM, WARNING, Check, Machine, Outcome, has_user, run_python, run_tool
 from deploy.life.store import CURRENT, linked, list_bundles, read_notes
 from deploy.signature import TRUSTED, trusted_keys
 from deploy.tensorrt import BUILDER
@@ -18,14 +18,15 @@ _UNITS = ("/etc/systemd/system/", "/lib/systemd/system/", "/usr/lib/systemd/syst
 
 _REFUSED = 3
 _READ_SETTINGS = """
-import sys
+import json, sys
 sys.path.insert(0, {!r})
 from pathlib import Path
 from deploy.drone_settings import SECTIONS
 from deploy.errors import UserError
 from deploy.settings import read_settings
 try:
-    read_settings(Path({!r}), SECTIONS)
+    network = read_settings(Path({!r}), SECTIONS)["network"]
+    print(json.dumps([network.backend, network.engines]))
 except UserError as error:
     print(error)
     sys.exit(3)
@@ -50,8 +51,7 @@ def check_settings(machine: Machine) -> List[Check]:
     if not machine.settings.exists():
         remedy = "copy jetson/package/skylight-detect.ini there, where another camera or autopilot is wanted"
         return [Check("settings", WARNING, "{} is not there: every default holds".format(machine.settings), remedy)]
-    code = _READ_SETTINGS.format(str(Path(__file__).resolve().parents[2]), str(machine.settings))
-    outcome = run_python(machine, code)  # it imports numpy and OpenCV, which may be what is wrong here
+    outcome = _read_settings(machine)
     if outcome.status == _REFUSED:
         return [_refused("settings", UserError(outcome.output.strip()))]
     if outcome.status != 0:
@@ -81,10 +81,22 @@ def check_bundle(machine: Machine) -> List[Check]:
 
 
 def check_engine(machine: Machine) -> List[Check]:
-    """An engine that was built fits the current bundle, this TensorRT and this Jetson Linux."""
+    """An engine that was built fits the current bundle, this TensorRT and this Jetson Linux.
+
+    It lies where the settings say, and is needed only where they let TensorRT fly.
+    """
     if machine.bundle is None or not machine.wanted("tensorrt"):
         return [Check("engine", OK, "none needed")]
-    folder = engine_folder(machine.path(str(ENGINES)), machine.bundle)
+    backend, engines_folder = "auto", str(ENGINES)
+    if machine.settings.exists():
+        outcome = _read_settings(machine)
+        if outcome.status != 0:
+            value = "not looked for: the settings, which say where it is, cannot be read"
+            return [Check("engine", WARNING, value, "mend what is above first")]
+        backend, engines_folder = json.loads(outcome.output)
+    if backend not in ("auto", "tensorrt"):
+        return [Check("engine", OK, "none needed: the settings say backend = {}".format(backend))]
+    folder = engine_folder(machine.path(engines_folder), machine.bundle)
     engines = sorted(folder.glob("*.engine"))
     if not engines:
         remedy = "nothing to do: the first start builds it, which takes minutes"
@@ -106,6 +118,14 @@ def check_service(machine: Machine) -> List[Check]:
         value = about.get("LoadState", "unknown")
         return [Check("service", WARNING, value, "install it: docs/drone.md, The service")]
     return [_check_state(about), _check_watchdog(about), _check_user(machine, about)]
+
+
+def _read_settings(machine: Machine) -> Outcome:
+    """Read them in a child: that imports numpy and OpenCV, which may be what is wrong here.
+
+    It prints backend and folder of the engines, as JSON, or ends with _REFUSED and the error.
+    """
+    return run_python(machine, _READ_SETTINGS.format(str(Path(__file__).resolve().parents[2]), str(machine.settings)))
 
 
 def _check_engine(machine: Machine, engine: Path, version: Any) -> Check:
@@ -134,7 +154,7 @@ def _check_state(about: Dict[str, str]) -> Check:
         state, about.get("SubState", ""), enabled or "not enabled", about.get("NRestarts", "0")
     )
     if state == "failed" or about.get("Result", "success") != "success":
-        remedy = "journalctl -u {0} -e, then systemctl reset-failed {0} and start it".format(SERVICE)
+        remedy = "journalctl -u {0} -e says why; after that, systemctl restart {0}".format(SERVICE)
         return Check("service", PROBLEM, "{}: {}".format(value, about.get("Result", "")), remedy)
     if enabled != "enabled":
         return Check("service", WARNING, value, "sudo systemctl enable --now " + SERVICE)

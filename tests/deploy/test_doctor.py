@@ -334,11 +334,32 @@ def test_engine_is_fresh_only_for_this_bundle_and_these_libraries(drone):
     assert "cut off or changed" in check_engine(machine)[0].value
 
 
+def test_engine_is_looked_for_where_the_settings_say(drone):
+    machine = drone.machine()
+    assert machine.bundle is not None
+    sha256 = machine.bundle.files["model.onnx"].sha256
+    key = EngineKey(sha256, "tensorrt", "8.2.1.9", 1, "NVIDIA Tegra X2", "6.2", "32.7.6", "fp16", {})
+    engine = engine_folder(machine.path("/data/engines"), machine.bundle) / "model-fp16.engine"
+    engine.parent.mkdir(parents=True)
+    keep_engine(engine, b"plan", key, {})
+    assert "none built in" in check_engine(machine)[0].value
+    drone.write("/etc/skylight/detect.ini", "[network]\nengines = /data/engines\n")
+    assert check_engine(machine) == [Check("engine", "ok", "model-fp16.engine is fresh")]
+    drone.write("/etc/skylight/detect.ini", "[network]\nbackend = onnxruntime\n")
+    assert check_engine(machine) == [Check("engine", "ok", "none needed: the settings say backend = onnxruntime")]
+    drone.write("/etc/skylight/detect.ini", "[network]\nengine = /data/engines\n")
+    (check,) = check_engine(machine)
+    assert (check.level, check.remedy) == ("warning", "mend what is above first")
+    (machine.root / "etc/skylight/detect.ini").unlink()
+    assert "none built in" in check_engine(machine)[0].value
+
+
 @pytest.mark.parametrize(
     ("changes", "name", "level"),
     [
         ({"LoadState": "not-found"}, "service", "warning"),
         ({"ActiveState": "failed", "Result": "watchdog"}, "service", "problem"),
+        ({"ActiveState": "activating", "SubState": "auto-restart", "Result": "exit-code"}, "service", "problem"),
         ({"UnitFileState": "disabled"}, "service", "warning"),
         ({"ActiveState": "inactive"}, "service", "warning"),
         ({"WatchdogUSec": "0"}, "watchdog", "warning"),
