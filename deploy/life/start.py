@@ -34,8 +34,7 @@ class LifeSettings(NamedTuple):
     """Which bundle flies, and when a start counts as failed.
 
     bundles: folder of the installed bundles.
-    failed_starts: so many in a row bring the bundle before back; 1 to 100. More than 5 need a larger StartLimitBurst
-    in the service.
+    failed_starts: so many in a row bring the bundle before back; 1 to 100. The service itself never gives up.
     lasting: seconds that the loop must turn for a start to count as good, 1 to 3600; a cut before counts as a failure.
     """
 

@@ -18,8 +18,7 @@ class SourceSettings(NamedTuple):
     patience: seconds without a good frame after which a camera counts as lost and is opened again, from 0.1
     retry, longest_retry: seconds before the first and, doubled each time, at most before a later try to open it, from
         0.01; each is 25 % longer or shorter by chance
-    wait: yes starts without the camera and waits for it, since it may come later than the service is tried again; no
-        refuses
+    wait: yes starts without the camera and waits for it, with page and heartbeat; no refuses
     """
 
     device: str = "csi"

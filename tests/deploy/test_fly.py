@@ -268,7 +268,7 @@ def test_process_that_the_watchdog_kills_names_the_place_in_every_thread(drone):
 
 
 def test_camera_that_comes_late_is_waited_for(drone):
-    """It may need longer than six starts of the service take; then nothing would fly at all."""
+    """A service that is started again and again for want of a camera would have no page and no heartbeat."""
     camera, port = Path(__file__).with_name("mjpeg_server.py"), free_port()
     drone.set(f"http://127.0.0.1:{port}/camera.mjpg")
     autopilot = Autopilot("udp", drone.port)
