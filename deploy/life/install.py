@@ -158,7 +158,7 @@ def _note(store: Path, folder: str) -> None:
     notes = read_notes(store)
     order = tuple(name for name in notes.order if name != folder) + (folder,)
     failed = {name: reason for name, reason in notes.failed.items() if name != folder}
-    write_notes(store, Notes(order, failed))
+    write_notes(store, Notes(order, failed, lasted=notes.lasted))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

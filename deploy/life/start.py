@@ -1,10 +1,12 @@
 """Which bundle a start flies, and whether that start lasted.
 
 Each start is counted on disk before it is tried, and the count is cleared when the loop has turned for some seconds. A
-bundle that was started too often without that is marked, and the one before it flies. Nothing here looks at the wall
-clock. Knows nothing of how bundles are installed.
+bundle that was started too often without that is marked, and the one before it flies. Where a start cannot be counted,
+the last bundle that lasted flies: a new one might fail for ever unseen. Nothing here looks at the wall clock. Knows
+nothing of how bundles are installed.
 """
 
+import contextlib
 import threading
 import time
 from pathlib import Path
@@ -56,8 +58,8 @@ def choose_bundle(
     """The folder of the bundle to fly, whose start is counted now.
 
     That is the current one, unless it does not verify or failed `failed_starts` times in a row: then the previous one,
-    then the newest other. Where all have failed, the current one is tried again: it may not have been its fault. A disk
-    that cannot be written only leaves the start uncounted.
+    then the newest other. Where all have failed, the current one is tried again: it may not have been its fault. On a
+    disk that cannot be written it is the last one that was seen to last, if any was.
 
     Raises UserError where no bundle is installed, or none verifies.
     """
@@ -73,7 +75,7 @@ def choose_bundle(
             write_notes(store, notes._replace(started=folder, starts=starts))
     except OSError as error:
         events.add("warning", "bundle.uncounted", "{}: {}".format(store, error.strerror or error))
-        folder = _first(store, trusted, events)
+        folder = _lasting(store, trusted, events) or _first(store, trusted, events)
     return store / folder
 
 
@@ -131,13 +133,14 @@ class Proving(Part):
             with lock_notes(store):
                 notes = read_notes(store)
                 failed = dict(notes.failed)
-                starts = notes.starts
+                starts, lasted = notes.starts, folder if is_proven else notes.lasted
                 if notes.started == folder:
                     starts = 0 if is_proven else max(0, starts - 1)
                 if is_proven:
                     failed.pop(folder, None)
-                if (starts, failed) != (notes.starts, notes.failed):
-                    write_notes(store, notes._replace(starts=starts, failed=failed))
+                changed = notes._replace(starts=starts, failed=failed, lasted=lasted)
+                if changed != notes:
+                    write_notes(store, changed)
         except OSError as error:
             self._events.add("warning", "bundle.uncounted", "{}: {}".format(store, error.strerror or error))
 
@@ -150,6 +153,24 @@ def _mark_if_it_failed(store: Path, failed_starts: int, events: Events) -> None:
     reason = "{} starts in a row did not last".format(notes.starts)
     write_notes(store, notes._replace(failed=dict(notes.failed, **{current: reason}), started="", starts=0))
     events.add("error", "bundle.failed", "{}: {}".format(current, reason))
+
+
+def _lasting(store: Path, trusted: Optional[Sequence[PublicKey]], events: Events) -> Optional[str]:
+    """The last bundle that lasted, made the current one where the disk lets it; None where none did or it is no more.
+
+    Without a count a bundle that fails would be tried for ever, so that one that is new has to wait for room.
+    """
+    notes = read_notes(store)
+    folder = notes.lasted
+    if not folder or folder in notes.failed or check(store, folder, trusted) is not None:
+        return None
+    current = linked(store, CURRENT)
+    if folder != current:
+        text = "{} flies, the last that lasted, instead of {}, whose starts cannot be counted"
+        events.add("warning", "bundle.rolled_back", text.format(folder, current or "none"))
+        with contextlib.suppress(OSError), lock_notes(store):
+            switch(store, folder)
+    return folder
 
 
 def _first(store: Path, trusted: Optional[Sequence[PublicKey]], events: Events) -> str:

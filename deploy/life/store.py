@@ -37,12 +37,14 @@ class Notes(NamedTuple):
     """What is remembered of the bundles, all by the name of their folder.
 
     order: of installation, oldest first. failed: why. starts: of the bundle `started` that were not seen to last.
+    lasted: the last one of which a start was seen to last, "" where none was.
     """
 
     order: Tuple[str, ...] = ()
     failed: Dict[str, str] = {}
     started: str = ""
     starts: int = 0
+    lasted: str = ""
 
 
 class Installed(NamedTuple):
@@ -76,7 +78,7 @@ def linked(store: Path, link: str) -> Optional[str]:
         target = os.readlink(str(store / link))  # noqa: PTH115  # Path.readlink came with Python 3.9
     except OSError:
         return None
-    return target if "/" not in target and (store / target / MANIFEST).is_file() else None
+    return target if "/" not in target and _is_bundle(store / target) else None
 
 
 def candidates(store: Path) -> List[str]:
@@ -126,17 +128,19 @@ def check(store: Path, folder: str, trusted: Optional[Sequence[PublicKey]]) -> O
 
 
 def prune(store: Path, keep: int) -> List[str]:
-    """Delete all but the newest `keep` bundles, never the current and the previous one; returns what was deleted.
+    """Delete all but the newest `keep` bundles, never the current, the previous and the last one that lasted.
 
-    Also what an earlier deletion or a link left half-done. The caller holds `lock_notes`.
+    Returns what was deleted, beside which goes what an earlier deletion or a link left half-done. The caller holds
+    `lock_notes`.
     """
     for left in store.glob(".*" + _GONE):
         remove_tree(left)
     bundles = list_bundles(store)
-    gone = [one.folder for one in bundles[keep:] if not one.is_current and not one.is_previous]
+    notes = read_notes(store)
+    old = [one for one in bundles[keep:] if not one.is_current and not one.is_previous]
+    gone = [one.folder for one in old if one.folder != notes.lasted]
     for folder in gone:
         discard(store, folder)
-    notes = read_notes(store)
     there = _folders(store, notes)
     failed = {folder: reason for folder, reason in notes.failed.items() if folder in there}
     if notes.order != tuple(there) or notes.failed != failed:
@@ -161,8 +165,9 @@ def read_notes(store: Path) -> Notes:
             return Notes()
         order = tuple(str(folder) for folder in content["order"])
         failed = {str(folder): str(reason) for folder, reason in content["failed"].items()}
-        return Notes(order, failed, str(content["started"]), int(content["starts"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        lasted = str(content.get("lasted", ""))
+        return Notes(order, failed, str(content["started"]), int(content["starts"]), lasted)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return Notes()
 
 
@@ -217,8 +222,16 @@ def _folders(store: Path, notes: Notes) -> List[str]:
         return []
     known = {folder: number for number, folder in enumerate(notes.order)}
     links = (CURRENT, PREVIOUS)
-    there = [name for name in names if name not in links and name[0] != "." and (store / name / MANIFEST).is_file()]
+    there = [name for name in names if name not in links and name[0] != "." and _is_bundle(store / name)]
     return sorted(there, key=lambda name: known.get(name, -1))
+
+
+def _is_bundle(folder: Path) -> bool:
+    """Whether a folder holds a bundle; one that may not be read, or lies on a bad block, must not keep others down."""
+    try:
+        return (folder / MANIFEST).is_file()
+    except OSError:
+        return False
 
 
 def _mark_and_switch(store: Path, current: Optional[str], reason: str, folder: str) -> None:

@@ -264,7 +264,7 @@ def test_process_that_the_watchdog_kills_names_the_place_in_every_thread(drone):
     assert process.returncode == -signal.SIGABRT
     assert "Fatal Python error: Aborted" in errors
     assert "loop.py" in errors
-    assert "live.py" in errors
+    assert "reader.py" in errors
 
 
 def test_camera_that_comes_late_is_waited_for(drone):

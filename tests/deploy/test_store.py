@@ -319,6 +319,104 @@ def test_disk_that_cannot_be_written_still_flies(made, put, store, monkeypatch):
     assert [event.kind for event in events.newest()] == ["bundle.uncounted"]
 
 
+_FULL_DISK = """
+import os, subprocess, sys
+from pathlib import Path
+from deploy.events import Events
+from deploy.life.install import install
+from deploy.life.start import Proving, choose_bundle
+from deploy.life.store import CURRENT, linked
+
+made, disk = Path(sys.argv[1]), Path(sys.argv[2])
+store = disk / "bundles"
+if sys.argv[3:]:  # a start that is cut off
+    print(choose_bundle(store, None, 3).name, flush=True)
+    os.kill(os.getpid(), 9)
+
+def start():
+    return subprocess.run([sys.executable, *sys.argv, "start"], stdout=subprocess.PIPE).stdout.decode().strip()
+
+def bring(version):
+    return install(made / ("colours-" + version), store, None, 5, lambda path: None).folder
+
+first = bring("1")
+proving = Proving(choose_bundle(store, None, 3, Events(None)), lasting=1.0, events=Events(None))
+proving.idle(0.0), proving.idle(2.0), proving.close()
+second = bring("2")
+names = {first: "first", second: "second"}
+print("room", names[start()])
+with (disk / "filler").open("wb", buffering=0) as file:
+    try:
+        while True:
+            file.write(b"x" * 4096)
+    except OSError:
+        pass
+print("full", *[names[start()] for _ in range(5)])
+(disk / "filler").unlink()
+print("again", *[names[start()] for _ in range(2)], names[linked(store, CURRENT)])
+assert bring("2") == second
+print("installed", names[start()])
+"""
+
+
+def test_last_bundle_that_lasted_is_remembered_and_never_deleted(made, put, store):
+    first = put("1")
+    assert read_notes(store).lasted == ""
+    proving = Proving(store / _choose(store, made), lasting=1.0, events=Events(None))
+    for now in (0.0, 2.0):
+        proving.idle(now)
+    proving.close()
+    assert read_notes(store).lasted == first
+    put("2")
+    put("3", keep=1)
+    put("4", keep=1)
+    assert first in _names(store)
+    assert read_notes(store).lasted == first
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"schema": 1, "order": [], "failed": {}, "started": "", "starts": 1e999}']
+)
+def test_notes_that_a_bad_disk_has_changed_keep_nothing_down(made, put, store, text):
+    folder = put("1")
+    (store / "notes.json").write_text(text)
+    assert _choose(store, made) == folder
+
+
+def test_folder_that_may_not_be_read_keeps_no_other_bundle_down(made, put, store):
+    """As root's copy of one, among those of the service's user."""
+    folder = put("1")
+    (store / "colours-9-01234567").mkdir(mode=0o700)
+    code = (
+        "import os; from pathlib import Path; from deploy.events import Events\n"
+        "from deploy.life.start import choose_bundle\n"
+        "if os.geteuid() == 0:\n    os.chown('.', 65534, -1)\n    os.setuid(65534)\n"
+        "else:\n    os.chmod('colours-9-01234567', 0)\n"
+        "print(choose_bundle(Path(), None, 3, Events(None)).name)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=store)
+    assert done.stdout.split() == [folder], done.stderr
+
+
+def test_new_bundle_whose_starts_cannot_be_counted_gives_way_at_once(made, tmp_path):
+    """On a disk that is really full. What was switched to has not lasted yet, and would be tried for ever."""
+    if shutil.which("unshare") is None:
+        pytest.skip("no unshare here")
+    script = 'mount -t tmpfs -o size=72m none "$0" || { echo cannot mount; exit 1; }; exec "$@"'
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "full.py").write_text(_FULL_DISK)
+    program = [sys.executable, tmp_path / "full.py", made, tmp_path / "disk"]
+    command = ["unshare", "-rm", "sh", "-c", script, tmp_path / "disk", *program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.splitlines() == [
+        "room second",
+        "full first first first first first",
+        "again first first first",
+        "installed second",
+    ], done.stderr
+    assert "whose starts cannot be counted" in done.stderr
+
+
 def test_nothing_installed_is_refused(tmp_path):
     with pytest.raises(UserError, match="no bundle is installed; skylight-detect install BUNDLE"):
         choose_bundle(tmp_path, None, 3, Events(None))
