@@ -7,7 +7,7 @@ import re
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 from deploy.health.ladder import COOL, HOLD, HOT
-from deploy.health.sensors import Readings, Trips
+from deploy.health.sensors import Readings, Trips, is_plausible
 from deploy.health.settings import HealthSettings
 
 
@@ -61,7 +61,7 @@ class Limits:
 
 def with_tegrastats(readings: Readings, temperatures: Dict[str, float]) -> Readings:
     """Fill in zones that the kernel's files do not give from those of tegrastats, which calls BCPU-therm BCPU."""
-    said = {_stem(name): value for name, value in temperatures.items()}
+    said = {_stem(name): value for name, value in temperatures.items() if is_plausible(value)}
     found = {zone: said[_stem(zone)] for zone in readings.problems if _stem(zone) in said}
     problems = {zone: why for zone, why in readings.problems.items() if zone not in found}
     return readings._replace(temperatures=dict(found, **readings.temperatures), problems=problems)

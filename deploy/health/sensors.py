@@ -146,7 +146,7 @@ class Sensors:
             value = self._number(folder / "temp", name)
             if value is None:
                 continue
-            if not _LEAST <= value / 1000 <= _MOST:
+            if not is_plausible(value / 1000):
                 self._problems[name] = "says {:g} C".format(value / 1000)
                 continue
             found[name] = max(value / 1000, found.get(name, _LEAST))  # two of one name: the hotter
@@ -217,6 +217,11 @@ class Sensors:
     def _memory(self) -> Optional[float]:
         found = re.search(r"^MemAvailable:\s+(\d{1,15}) kB", self._text(self._memory_file), re.MULTILINE)
         return int(found.group(1)) / 1024.0 if found else None
+
+
+def is_plausible(degrees: float) -> bool:
+    """Whether that is the temperature of a board, °C, and not what a sensor says that is broken or off."""
+    return _LEAST <= degrees <= _MOST
 
 
 def _degrees(text: str) -> Optional[float]:

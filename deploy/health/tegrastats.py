@@ -15,13 +15,13 @@ import threading
 import time
 from typing import Callable, Dict, NamedTuple, Optional, Pattern, Tuple
 
-_RAM = re.compile(r"\bRAM (\d+)/(\d+)([kMG])B\b")
+_RAM = re.compile(r"\bRAM (\d{1,9})/(\d{1,9})([kMG])B\b")
 _CPU = re.compile(r"\bCPU \[([^\]]*)\]", re.IGNORECASE)
-_CORE = re.compile(r"(\d+)%(?:@(\d+))?")
-_ENGINE = r"\b{}(?:_FREQ)? (?:(\d+)%)?(?:@\[?(\d+))?"
+_CORE = re.compile(r"(\d{1,9})%(?:@(\d{1,9}))?")
+_ENGINE = r"\b{}(?:_FREQ)? (?:(\d{{1,9}})%)?(?:@\[?(\d{{1,9}}))?"
 _GPU, _EMC = re.compile(_ENGINE.format("GR3D")), re.compile(_ENGINE.format("EMC"))
-_HEAT = re.compile(r"(?:^|\s)([A-Za-z][\w.-]*)@(-?\d+(?:\.\d+)?)C(?=\s|$)")
-_RAIL = re.compile(r"(?:^|\s)([A-Z][A-Z0-9_]*) (\d+)(?:mW)?/(\d+)(?:mW)?(?=\s|$)")
+_HEAT = re.compile(r"(?:^|\s)([A-Za-z][\w.-]*)@(-?\d{1,9}(?:\.\d{1,9})?)C(?=\s|$)")
+_RAIL = re.compile(r"(?:^|\s)([A-Z][A-Z0-9_]*) (\d{1,9})(?:mW)?/(\d{1,9})(?:mW)?(?=\s|$)")
 _MIB = {"k": 1.0 / 1024, "M": 1.0, "G": 1024.0}
 
 _AGAIN = 30.0  # seconds before a program that ended is started again

@@ -10,10 +10,12 @@ how a bundle gets here, nor of what runs it.
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -31,6 +33,8 @@ PART = ".part"
 _NOTES = "notes.json"
 _GONE = ".gone"
 _SCHEMA = 1
+_PATIENCE = 20.0  # seconds for the notes' lock: deleting a bundle of hundreds of MiB holds it
+_POLL = 0.02
 
 
 class Notes(NamedTuple):
@@ -179,8 +183,11 @@ def write_notes(store: Path, notes: Notes) -> None:
 
 @contextlib.contextmanager
 def lock_notes(store: Path) -> Iterator[None]:
-    """Only one process at a time changes notes and links; the others wait, which is never long."""
-    with _locked(store / ".notes.lock", fcntl.LOCK_EX):
+    """Only one process at a time changes notes and links; the others wait, which is not long.
+
+    Raises TimeoutError where it is: one that was stopped, or hangs in a disk, must not keep a drone from starting.
+    """
+    with _locked(store / ".notes.lock", _PATIENCE):
         yield
 
 
@@ -197,21 +204,34 @@ def lock_store(store: Path) -> Iterator[None]:
         raise refuse(store, found, "run it as its owner: sudo -u skylight ...")
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(_locked(store / ".lock", fcntl.LOCK_EX | fcntl.LOCK_NB))
-        except BlockingIOError:
+            stack.enter_context(_locked(store / ".lock", 0.0))
+        except TimeoutError:
             raise refuse(store, "another installation is running", "wait until it is done") from None
         yield
 
 
 @contextlib.contextmanager
-def _locked(path: Path, how: int) -> Iterator[None]:
-    """Hold a lock that a killed process gives back."""
+def _locked(path: Path, patience: float) -> Iterator[None]:
+    """Hold a lock that a killed process gives back; TimeoutError where it is not free within `patience` seconds."""
     handle = os.open(str(path), os.O_RDONLY | os.O_CREAT, 0o644)
+    until = time.monotonic() + patience
     try:
-        fcntl.flock(handle, how)
+        while not _is_taken(handle):
+            if time.monotonic() >= until:
+                raise TimeoutError(errno.ETIMEDOUT, "is held by another process", str(path))
+            time.sleep(_POLL)
         yield
     finally:
         os.close(handle)
+
+
+def _is_taken(handle: int) -> bool:
+    """Take a lock, if it is free."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _folders(store: Path, notes: Notes) -> List[str]:

@@ -14,10 +14,10 @@ from sysfs_stand_in import SysfsStandIn
 from deploy.errors import UserError
 from deploy.events import Events
 from deploy.health.ladder import Orders
-from deploy.health.limits import Limits
+from deploy.health.limits import Limits, with_tegrastats
 from deploy.health.part import Health
 from deploy.health.settings import HealthSettings
-from deploy.health.tegrastats import TegrastatsReader
+from deploy.health.tegrastats import TegrastatsReader, parse_tegrastats
 from deploy.settings import read_settings
 from jetson.board import board_names, read_board
 
@@ -294,6 +294,17 @@ def test_tegrastats_stands_in_for_files_that_fail(tmp_path):
     assert status["tegrastats"]["gpu"] == 7
     assert status["tegrastats"]["cpu"] == [9, None]
     assert "hot from 85.0" in next(event.text for event in events.newest() if event.kind == "heat.level")
+
+
+def test_nonsense_of_tegrastats_stands_in_for_nothing(flight):
+    """A sleeping part says -256 in both places; without any temperature the level holds, and does not go down."""
+    line = "RAM 2235/7854MB (lfb 208x4MB) CPU [9%@2035,off] GPU@-256C BCPU@-256C"
+    found = parse_tegrastats(line)
+    assert found is not None
+    flight.board.heat("GPU-therm", -256)
+    readings = with_tegrastats(flight.health._sensors.read(), found.temperatures)
+    assert "GPU-therm" not in readings.temperatures
+    assert readings.problems == {"GPU-therm": "says -256 C"}
 
 
 def test_tegrastats_that_ends_is_told_and_when_it_speaks_again(tmp_path):

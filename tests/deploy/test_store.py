@@ -213,6 +213,21 @@ def test_two_installations_do_not_meet(made, put, store):
     put("2")
 
 
+def test_start_does_not_wait_for_a_process_that_hangs_with_the_notes(made, put, store, monkeypatch):
+    """An installation that somebody stopped with Ctrl-Z, or that hangs in a disk."""
+    folder = put("1")
+    monkeypatch.setattr("deploy.life.store._PATIENCE", 0.2)
+    code = "import fcntl, sys; file = open(sys.argv[1]); fcntl.flock(file, fcntl.LOCK_EX); print(flush=True); input()"
+    command = [sys.executable, "-c", code, str(store / ".notes.lock")]
+    events = Events(None)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        assert choose_bundle(store, None, 3, events).name == folder
+        other.kill()
+    assert [event.text for event in events.newest()] == [f"{store}: is held by another process"]
+
+
 def test_start_does_not_wait_for_an_installation(made, put, store):
     folder = put("1")
     with lock_store(store):

@@ -85,6 +85,13 @@ def test_what_is_no_line_says_nothing(line):
     assert parse_tegrastats(line) is None
 
 
+@pytest.mark.parametrize("part", ["RAM {}/7854MB", "CPU [{}%@2035]", "GR3D_FREQ {}%@140", "VDD_IN {}/4276", "GPU@{}C"])
+def test_number_that_no_machine_has_never_raises(part):
+    """It would end the thread that reads, and nobody would know."""
+    parse_tegrastats("RAM 2235/7854MB (lfb 208x4MB) " + part.format("9" * 5000))
+    parse_tegrastats(part.format("9" * 5000))
+
+
 @given(st.text(), st.integers(0, len(_TX2_28)))
 def test_a_line_that_is_cut_or_garbled_never_raises(text, cut):
     parse_tegrastats(text)
