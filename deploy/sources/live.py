@@ -12,8 +12,6 @@ import threading
 import time
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
-import cv2
-
 from deploy.errors import UserError, refuse
 from deploy.events import Events
 from deploy.frame import Frame
