@@ -7,6 +7,7 @@ import sys
 from typing import Dict, List, NoReturn, Optional, Tuple
 
 from deploy.errors import UserError
+from deploy.version import VERSION
 
 # By name: the module, which has `add_arguments(parser)` and `run(arguments)`, and what it does.
 COMMANDS: Dict[str, Tuple[str, str]] = {
@@ -31,7 +32,7 @@ examples:
   skylight-detect --bundle bundles/arch-1 --source flight.mp4 --out out
   skylight-detect fly --settings /etc/skylight/detect.ini
 
-skylight-detect COMMAND --help says more of each.
+skylight-detect COMMAND --help says more of each, --version which version this is.
 exit status: 0 done, 2 something you can put right (one line says what), 130 stopped by Ctrl-C (what was done is kept)
 """
 
@@ -39,6 +40,9 @@ exit status: 0 done, 2 something you can put right (one line says what), 130 sto
 def main(argv: Optional[List[str]] = None) -> int:
     """Run the command; returns its exit status."""
     given = sys.argv[1:] if argv is None else list(argv)
+    if given == ["--version"]:
+        print("skylight-detect {}".format(VERSION))
+        return 0
     if given in ([], ["-h"], ["--help"]):
         print(_help(), end="")
         return 0 if given else 2

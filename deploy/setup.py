@@ -1,10 +1,15 @@
 """Installs what flies by itself: no torch, nothing of the workstation. Python 3.6 as on a Jetson TX2."""
 
+import re
+from pathlib import Path
+
 from setuptools import find_packages, setup
+
+TEXT = (Path(__file__).parent / "version.py").read_text()
 
 setup(
     name="skylight-drone",
-    version="0.1.0",
+    version=re.findall('^VERSION = "(.+)"$', TEXT, re.MULTILINE)[0],
     description="Runs a Skylight bundle on a camera or a video",
     license="Apache-2.0",
     python_requires=">=3.6",

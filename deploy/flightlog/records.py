@@ -22,6 +22,7 @@ from deploy.bundle import Bundle
 from deploy.events import Event
 from deploy.flightlog.worth import Reason
 from deploy.frame import Frame, Observation
+from deploy.version import VERSION
 
 SCHEMA = 1
 
@@ -43,8 +44,9 @@ def about_bundle(bundle: Bundle) -> Dict[str, Any]:
 
 
 def versions() -> Dict[str, str]:
-    """Of what computes here."""
-    return {"python": platform.python_version(), "numpy": np.__version__, "opencv": cv2.__version__}
+    """Of what flies, and of what computes here."""
+    libraries = {"python": platform.python_version(), "numpy": np.__version__, "opencv": cv2.__version__}
+    return dict(libraries, skylight=VERSION)
 
 
 def frame_record(observation: Observation, classes: Sequence[str]) -> Dict[str, Any]:

@@ -28,7 +28,9 @@ from jetson.image.packages import install_packages
 from jetson.image.steps import Step, carry_out
 from jetson.image.tree import make_folder, remove_tree, write
 from jetson.package.build import build_package, epoch, package_name
+from jetson.package.contents import NAME
 from jetson.package.offline import install_offline
+from jetson.package.version import version
 from jetson.runner import Command, Runner
 
 __all__ = ["build_image", "image_steps"]
@@ -100,7 +102,7 @@ def _nvidia_steps(job: Job, runner: Runner) -> list[Step]:
 def _drone_steps(job: Job, runner: Runner, log: TextIO) -> list[Step]:
     request, hashes = job.request, job.hashes
     out, root = request.out, request.out / TREE / "rootfs"
-    package = build_package(request.board, out / package_name(request.board), log)
+    package = _package(job, log)
     secrets = {"user": {"ssh_key", "password_hash"}, "wifi": {"password"}}  # their hashes stand for them
     mode = job.power_mode.id if job.power_mode else None
     whole = {"system": request.system.model_dump(mode="json", exclude=secrets), "wifi": hashes["wifi"]}
@@ -134,6 +136,14 @@ def _drone_steps(job: Job, runner: Runner, log: TextIO) -> list[Step]:
         ),
         Step("manifest", "list every file", {"module": request.module}, lambda: _manifest(job, out, root)),
     ]
+
+
+def _package(job: Job, log: TextIO) -> Path:
+    """Make the package, in place of one of another version."""
+    out, board = job.request.out, job.request.board
+    for path in out.glob(f"{NAME}_*.deb"):
+        path.unlink()
+    return build_package(board, out / package_name(board), log)
 
 
 def _program() -> str:
@@ -216,6 +226,7 @@ def _manifest(job: Job, out: Path, root: Path) -> None:
         "board": job.request.board.name,
         "l4t": tree_version(out / TREE),
         "sha256": sha256,
+        "version": version(),
         "module": job.request.module,
         "bundle": f"{job.bundle.name}-{job.bundle.version}",
         "hostname": job.hostname,

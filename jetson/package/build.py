@@ -7,7 +7,8 @@ from typing import TextIO
 
 from deploy.files import new_file
 from jetson.board import Board
-from jetson.package.contents import CONFFILES, NAME, Entry, package_files, version
+from jetson.package.contents import CONFFILES, NAME, Entry, package_files
+from jetson.package.version import version
 from jetson.runner import Command, Runner
 
 __all__ = ["EPOCH", "build_package", "package_name"]

@@ -8,8 +8,9 @@ import deploy
 from deploy.cli import COMMANDS
 from jetson.board import Board
 from jetson.package.lists import wheel_list
+from jetson.package.version import version
 
-__all__ = ["CONFFILES", "CONFIGURATION", "NAME", "Entry", "package_files", "version"]
+__all__ = ["CONFFILES", "CONFIGURATION", "NAME", "Entry", "package_files"]
 
 NAME = "skylight-detect"
 CONFIGURATION = "etc/skylight/detect.ini"
@@ -32,6 +33,7 @@ class Entry(NamedTuple):
 def package_files(board: Board) -> dict[str, Entry]:
     """Every file of the package by its path, without the first slash, sorted."""
     files = {f"usr/lib/skylight/deploy/{path}": content for path, content in _deploy_files().items()}
+    files["usr/lib/skylight/deploy/version.py"] = _version_file()
     wheels = wheel_list(board)
     if wheels is not None:
         files["usr/share/skylight/wheels.txt"] = wheels.read_bytes()
@@ -46,14 +48,6 @@ def package_files(board: Board) -> dict[str, Entry]:
     return dict(sorted(entries.items()))
 
 
-def version() -> str:
-    """Of what flies, as its setup.py has it."""
-    for line in (_DEPLOY / "setup.py").read_text(encoding="utf-8").splitlines():
-        if line.strip().startswith("version="):
-            return line.split('"')[1]
-    raise AssertionError("deploy/setup.py names no version")
-
-
 def _deploy_files() -> dict[str, bytes]:
     """All of deploy/ that flies, by its path there: by rule, so that what is added to it comes along."""
     found = {}
@@ -62,6 +56,11 @@ def _deploy_files() -> dict[str, bytes]:
         if path.is_file() and not any(_is_left_out(part) for part in inside.parts):
             found[str(inside)] = path.read_bytes()
     return found
+
+
+def _version_file() -> bytes:
+    """deploy/version.py with the package's version in it, in one line."""
+    return f'"""The version of this package."""\n\nVERSION = "{version()}"\n'.encode()
 
 
 def _is_left_out(name: str) -> bool:

@@ -54,7 +54,7 @@ def test_what_was_told_comes_back(tmp_path, bundle):
     assert read.header["bundle"]["sha256"] == bundle.files["model.onnx"].sha256
     assert read.header["bundle"]["classes"] == ["red", "green"]
     assert (read.header["about"], read.header["log"]["sync"]) == ({"camera": "csi"}, 0.1)
-    assert {"python", "numpy", "opencv"} <= set(read.header["versions"])
+    assert {"python", "numpy", "opencv", "skylight"} <= set(read.header["versions"])
     frame = records[1]
     assert (frame["frame"], frame["age_ms"], frame["limit_ms"], frame["network"]) == (3, 20.0, 100.0, [64, 64])
     assert frame["detections"] == [{"class": 1, "name": "green", "score": 0.75, "box": list(HERE)}]

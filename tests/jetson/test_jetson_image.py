@@ -56,6 +56,7 @@ def test_it_holds_what_was_asked_for(bench):
     assert "method=auto" in (root / "etc/NetworkManager/system-connections/skylight-wired.nmconnection").read_text()
     record = bench.record()
     assert (record["board"], record["l4t"], record["module"]) == ("jetson-tx2", "32.7.6", None)
+    assert f'VERSION = "{record["version"]}"' in (root / "usr/lib/skylight/deploy/version.py").read_text()
 
 
 def test_the_same_inputs_give_the_same_tree(bench):

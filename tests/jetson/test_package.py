@@ -18,6 +18,7 @@ from jetson.package.build import build_package
 from jetson.package.contents import package_files
 from jetson.package.lists import download_command, wheel_list
 from jetson.package.offline import install_offline
+from jetson.package.version import version
 from jetson.runner import Runner
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -174,6 +175,7 @@ def test_a_list_that_is_not_there_is_refused(tmp_path, capsys):
 
 
 def test_without_dpkg_deb_nothing_is_left(tmp_path, monkeypatch):
+    version()  # asks git, once
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="env: No such file"):
         build_package(read_board("jetson-tx2"), tmp_path / "tx2.deb", io.StringIO())
