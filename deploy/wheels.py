@@ -15,6 +15,7 @@ import zipfile
 from pathlib import Path
 from typing import List, NamedTuple, Optional, Tuple
 
+from deploy.compiled import compile_folder
 from deploy.errors import refuse
 from deploy.files import new_folder
 
@@ -139,6 +140,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     wheels = find_wheels(pins, arguments.folder)
     unpack_wheels(wheels, arguments.target)
+    compile_folder(arguments.target)
     for pin in pins:
         print("{} {}".format(pin.name, pin.version))
     print("{}: {} libraries".format(arguments.target, len(pins)))

@@ -21,6 +21,7 @@ from deploy.life.install import install
 from deploy.wheels import unpack_wheels
 from jetson.flash.image import RECORD, TREE, read_image, require_board, tree_version
 from jetson.image.accounts import create_user
+from jetson.image.compiled import compile_sources
 from jetson.image.configure import configure, store_folder
 from jetson.image.job import Job
 from jetson.image.manifest import write_manifest
@@ -122,6 +123,7 @@ def _drone_steps(job: Job, runner: Runner, log: TextIO) -> list[Step]:
             lambda: install_offline(package, root, out, runner),
         ),
         Step("wheels", f"{len(job.wheels)} libraries", {"sha256": hashes["wheels"]}, lambda: _wheels(job, root)),
+        Step("compiled", "compile what flies", {"epoch": epoch()}, lambda: compile_sources(root, runner)),
         Step(
             "bundle",
             f"bundle {job.bundle.name}-{job.bundle.version}",

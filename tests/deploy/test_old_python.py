@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import pytest
 from colour_model import SIZE, square, write_colour_bundle
+from python36 import python36
 from signed_bundle import edit, make_key, write_signed
 
 from deploy.cli import main
@@ -33,18 +34,10 @@ def _run(*command: object, **options: object) -> subprocess.CompletedProcess[str
     return subprocess.run(texts, capture_output=True, text=True, timeout=300, check=False, env=alone, **options)  # type: ignore[call-overload]
 
 
-def _python36() -> str | None:
-    """A Python 3.6 that starts; what a version manager puts on the path may only say that it is not chosen."""
-    homes = os.environ.get("PYENV_ROOT", "")
-    found = [shutil.which("python3.6"), *map(str, Path(homes or "nowhere").glob("versions/3.6.*/bin/python"))]
-    works = [path for path in found if path and _run(path, "-c", "import venv, ensurepip").returncode == 0]
-    return works[0] if works else None
-
-
 @pytest.fixture(scope="module")
 def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of programs of an environment like that of a TX2."""
-    python = _python36()
+    python = python36()
     if python is None:
         pytest.skip("no Python 3.6 here")
     root = tmp_path_factory.mktemp("old")

@@ -36,8 +36,9 @@ def test_they_are_unpacked_and_replace_what_was_there(tmp_path):
     (tmp_path / "target").mkdir()
     (tmp_path / "target/older.py").write_text("")
     assert _run(tmp_path, pins) == 0
-    files = sorted(str(path.relative_to(tmp_path / "target")) for path in (tmp_path / "target").rglob("*.*"))
+    files = sorted(str(path.relative_to(tmp_path / "target")) for path in (tmp_path / "target").rglob("*.py"))
     assert files == ["drawn/__init__.py", "drawn/more.py"]
+    assert len(list((tmp_path / "target/drawn/__pycache__").glob("*.pyc"))) == 2
     assert (tmp_path / "target/drawn/more.py").stat().st_mode & 0o777 == 0o644
 
 

@@ -14,6 +14,7 @@ from drawn import draw_picture
 from deploy.cli import main
 from deploy.frame import Detections
 from deploy.golden import TOLERANCES, compare
+from jetson.image.compiled import compile_sources
 from jetson.package.build import build_package
 from jetson.package.offline import install_offline
 from jetson.runner import Runner
@@ -46,6 +47,14 @@ def test_it_installs_with_user_groups_and_a_compiled_program(root):
     assert "skylight-detect fly" in arm64.chroot(root, "skylight-detect", "--help").stdout
     arm64.chroot(root, "dpkg", "--install", "/tmp/skylight.deb")
     assert arm64.chroot(root, "dpkg", "--verify", "skylight-detect").stdout == ""
+    imported = "import deploy.cli, tornado.web, numpy, pymavlink.dialects.v20.common"
+    path = "PYTHONPATH=/usr/lib/skylight:/usr/lib/skylight/wheels"
+    told = arm64.chroot(root, path, "python3", "-B", "-v", "-c", imported).stderr
+    read = [
+        line.split("'")[1] for line in told.splitlines() if line.startswith("# code object from '/usr/lib/skylight")
+    ]
+    assert len(read) > 100
+    assert [name for name in read if name.endswith(".py")] == []
 
 
 def test_systemd_takes_the_unit(root):
@@ -62,6 +71,16 @@ def test_the_host_installs_the_same_files(root, tmp_path):
     assert "Status: install ok installed" in arm64.chroot(other, "dpkg", "--status", "skylight-detect").stdout
     assert arm64.chroot(other, "dpkg", "--verify", "skylight-detect").stdout == ""
     assert arm64.chroot(other, "dpkg", "--audit").stdout == ""
+    assert not list((other / "usr/lib/skylight").rglob("*.pyc"))
+    found = []
+    for _ in range(2):
+        compile_sources(other, Runner(io.StringIO()))
+        compiled = {path: path.read_bytes() for path in (other / "usr/lib/skylight").rglob("*.pyc")}
+        found.append(compiled)
+        for path in compiled:
+            path.unlink()
+    assert found[0] == found[1]
+    assert len(found[0]) > 100
 
 
 def test_it_detects_what_the_host_detects(root, bundle, tmp_path):

@@ -85,6 +85,9 @@ def _make_image(folder: Path, board: Path, bundle: Path, system: str) -> Path:
     disk = folder / "root.ext4"
     with contextlib.chdir(folder):
         assert main(["image", *map(str, [*words, "--ext4", disk])]) == 0
+    home = folder / "image/Linux_for_Tegra/rootfs/usr/lib/skylight"
+    for name in ("deploy", "wheels/tornado", "wheels/pymavlink/dialects/v20"):
+        assert list((home / name / "__pycache__").glob("*.cpython-311.pyc")), name
     return disk
 
 

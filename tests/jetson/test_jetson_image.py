@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import io
 import os
 import shutil
 import subprocess
@@ -10,7 +11,10 @@ from pathlib import Path
 import pytest
 from image_bench import KEY, Bench, make_bundle
 
+from deploy.errors import UserError
+from jetson.image.compiled import compile_sources
 from jetson.image.manifest import tree_lines
+from jetson.runner import Runner
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="files of an image belong to root; run it with fakeroot")
 
@@ -160,7 +164,7 @@ def test_done_steps_are_not_done_again(bench, capsys):
     (bench.root() / "etc/mark").write_text("")
     capsys.readouterr()
     assert bench.run() == 0
-    assert capsys.readouterr().out.count(": was done") == 10
+    assert capsys.readouterr().out.count(": was done") == 11
     assert (bench.root() / "etc/mark").exists()
 
 
@@ -170,8 +174,8 @@ def test_other_inputs_begin_anew_where_nothing_old_is_left(bench, capsys):
     capsys.readouterr()
     assert bench.run("--system", bench.system("hostname: drone-2\n")) == 0
     printed = capsys.readouterr().out
-    assert "1/10 driver: was done" in printed
-    assert "2/10 rootfs: unpack" in printed
+    assert "1/11 driver: was done" in printed
+    assert "2/11 rootfs: unpack" in printed
     assert bench.record()["sha256"] != sha256
     assert bench.run() == 0
     assert bench.record()["sha256"] == sha256
@@ -182,13 +186,13 @@ def test_it_goes_on_where_it_failed_and_ends_the_same(bench, capsys, fault):
     bench.fault(fault)
     line = _refused(bench, capsys)
     assert "give the same command again" in line
-    assert "step 3/10 binaries" in line
+    assert "step 3/11 binaries" in line
     if fault == "disk-full":
         assert "No space left on device; free some space on that disk" in line
     assert not (bench.folder / "image/image.json").exists()
     bench.fault(None)
     assert bench.run() == 0
-    assert "1/10 driver: was done" in capsys.readouterr().out
+    assert "1/11 driver: was done" in capsys.readouterr().out
     assert bench.run(out="other") == 0
     assert bench.record()["sha256"] == bench.record("other")["sha256"]
 
@@ -197,13 +201,13 @@ def test_a_user_that_was_made_halfway_is_made_anew(bench, capsys):
     script = "Linux_for_Tegra/tools/l4t_create_default_user.sh"
     out = bench.folder / "image"
     bench.monkeypatch.setenv("L4T_STAND_IN_QEMU", "no")
-    assert "step 4/10 user: ./tools/l4t_create_default_user.sh" in _refused(bench, capsys)
+    assert "step 4/11 user: ./tools/l4t_create_default_user.sh" in _refused(bench, capsys)
     bench.monkeypatch.delenv("L4T_STAND_IN_QEMU")
     with (out / "Linux_for_Tegra/rootfs/etc/passwd").open("a") as file:
         file.write("pilot:x:1000:1000::/home/pilot:/bin/bash\n")  # as if it had been killed after this line
     assert (out / script).exists()
     assert bench.run() == 0
-    assert "2/10 rootfs: unpack" in capsys.readouterr().out
+    assert "2/11 rootfs: unpack" in capsys.readouterr().out
     assert len(_lines(bench.root() / "etc/passwd", "pilot")) == 1
 
 
@@ -240,16 +244,25 @@ def test_packages_need_programs_that_run_here(bench, capsys, tmp_path):
     assert "holds no .deb file" in _refused(bench, capsys, "--packages", tmp_path / "debs")
     (tmp_path / "debs/opencv.deb").write_bytes(b"!<arch>\n")
     line = _refused(bench, capsys, "--packages", tmp_path / "debs")
-    assert "step 5/10 packages" in line
+    assert "step 5/11 packages" in line
     assert "apt-get install qemu-user-static" in line
     assert not (bench.root() / "usr/sbin/policy-rc.d").exists()
+
+
+def test_what_flies_is_compiled_by_a_python_that_runs_here(bench):
+    assert bench.run() == 0  # the stand-in's root holds no programs
+    root = bench.root()
+    (root / "usr/bin/python3.6").write_text("of another machine")
+    (root / "usr/bin/python3").symlink_to("python3.6")
+    with pytest.raises(UserError, match=r"its Python does not run here .*; apt-get install qemu-user-static"):
+        compile_sources(root, Runner(io.StringIO()))
 
 
 def test_what_does_not_fit_is_refused(bench, capsys, tmp_path):
     other = make_bundle(tmp_path / "workstation-1", "workstation")
     assert "was made for workstation, not jetson-tx2" in _refused(bench, capsys, "--bundle", other)
     assert "is no Jetson" in _refused(bench, capsys, "--board", "workstation")
-    assert "step 1/10 driver" in _refused(bench, capsys, "--board", "jetson-orin-nano", "--any-board")
+    assert "step 1/11 driver" in _refused(bench, capsys, "--board", "jetson-orin-nano", "--any-board")
     assert "holds no" in _refused(bench, capsys, "--l4t", bench.rootfs, out="swapped")
     assert "allowed" in _refused(bench, capsys, "--board", "jetson-tx9")
     (tmp_path / "mine").mkdir()
@@ -393,7 +406,7 @@ def test_a_disk_that_fills_up_in_a_step_of_ours_says_how_to_go_on(bench, capsys)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("jetson.image.build.write_manifest", full)
         line = _refused(bench, capsys)
-    assert "step 10/10 manifest: No space left on device" in line
+    assert "step 11/11 manifest: No space left on device" in line
     assert "give the same command again" in line
     assert bench.run() == 0
 
@@ -405,6 +418,6 @@ def test_an_image_of_an_older_program_is_made_anew(bench, capsys):
     bench.monkeypatch.setattr("jetson.image.build._program", lambda: "another")
     assert bench.run() == 0
     printed = capsys.readouterr().out
-    assert "1/10 driver: was done" in printed
-    assert "2/10 rootfs: unpack" in printed
-    assert "9/10 system: jetson-tx2" in printed
+    assert "1/11 driver: was done" in printed
+    assert "2/11 rootfs: unpack" in printed
+    assert "10/11 system: jetson-tx2" in printed
