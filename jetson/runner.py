@@ -68,6 +68,7 @@ class Runner:
         self._remedies = remedies + _REMEDIES
         self._process: subprocess.Popen[str] | None = None
         self._killer: threading.Timer | None = None
+        self._held: tuple[str, list[str]] | None = None  # what is said of breaking off, and what Ctrl-C did so far
 
     def may_be_root(self) -> None:
         """Ask for the password of sudo now, in the foreground, if commands are to run as root and we are not.
@@ -81,6 +82,22 @@ class Runner:
             raise refuse("sudo", "not found", "run it as root, or apt-get install sudo")
         if subprocess.run(["sudo", "-v"], check=False).returncode != 0:
             raise refuse("sudo", "refused", "run it as root or as a user who may use sudo")
+
+    @contextlib.contextmanager
+    def unbroken(self, if_stopped: str) -> Iterator[None]:
+        """While it lasts, between commands too, Ctrl-C must be pressed twice to break off.
+
+        if_stopped: what becomes of things then.
+
+        Raises:
+            KeyboardInterrupt: it was.
+        """
+        self._held = (if_stopped, [])
+        try:
+            with self._handled(*self._held):
+                yield
+        finally:
+            self._held = None
 
     def run(self, command: Command, watch: Callable[[str], str | None] | None = None) -> None:
         """Run a command to its end.
@@ -99,7 +116,8 @@ class Runner:
     def attempt(self, command: Command, watch: Callable[[str], str | None] | None = None) -> tuple[int, list[str]]:
         """The same where failing is an answer too: the exit status, and the last lines of the output."""
         lines: list[str] = []
-        with self._interrupts(command) as presses, self._sudo_remembers(command):
+        if_stopped, presses = self._held or (command.if_stopped, [])
+        with self._handled(if_stopped, presses), self._sudo_remembers(command):
             process = self._process = self._start(command)
             try:
                 reason = self._follow(process, lines, watch)
@@ -167,21 +185,20 @@ class Runner:
         return ["sudo", "-n", *command.words], environment
 
     @contextlib.contextmanager
-    def _interrupts(self, command: Command) -> Iterator[list[str]]:
-        """Handle Ctrl-C and SIGTERM while a command runs; yields what they did, "warned" and "stopped"."""
-        presses: list[str] = []
+    def _handled(self, if_stopped: str, presses: list[str]) -> Iterator[None]:
+        """Handle Ctrl-C and SIGTERM; `presses` takes what they did, "warned" and "stopped"."""
 
         def pressed(_number: int, _frame: object) -> None:
-            if command.if_stopped and not presses:
+            if if_stopped and not presses:
                 presses.append("warned")
-                print(f"\nwarning: {command.if_stopped} Press Ctrl-C again to stop all the same.", file=sys.stderr)
+                print(f"\nwarning: {if_stopped} Press Ctrl-C again to stop all the same.", file=sys.stderr)
                 return
             presses.append("stopped")
             self._end()
 
         before = {number: signal.signal(number, pressed) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            yield presses
+            yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

@@ -6,6 +6,7 @@ What a drone answers is shown and parsed, never trusted: no word of it becomes p
 import re
 from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,23 +59,23 @@ class Connection:
         self.address = address
         self._runner = runner
 
-    def ask(self, words: tuple[str, ...], if_stopped: str = "") -> Answer:
-        """Run a command on the drone.
+    def unbroken(self, if_stopped: str) -> AbstractContextManager[None]:
+        """While it lasts Ctrl-C must be pressed twice to break off. if_stopped: what that would leave."""
+        return self._runner.unbroken(if_stopped)
 
-        Args:
-            if_stopped: what Ctrl-C would leave; where given, it must be pressed twice.
+    def ask(self, words: tuple[str, ...]) -> Answer:
+        """Run a command on the drone.
 
         Raises:
             LostError: no connection; UserError: none with this key, host or option.
         """
-        return self.run(self.address.ssh(words), if_stopped=if_stopped)
+        return self.run(self.address.ssh(words))
 
     def run(
         self,
         words: tuple[str, ...],
         folder: Path | None = None,
         watch: Callable[[str], str | None] | None = None,
-        if_stopped: str = "",
     ) -> Answer:
         """Run a command here that reaches the drone by itself, such as rsync; the same errors."""
         lines: deque[str] = deque(maxlen=_LINES)
@@ -83,7 +84,7 @@ class Connection:
             lines.append(printable(line))
             return None if watch is None else watch(lines[-1])
 
-        status, _ = self._runner.attempt(Command(words, folder or Path.cwd(), if_stopped=if_stopped), see)
+        status, _ = self._runner.attempt(Command(words, folder or Path.cwd()), see)
         answer = Answer(status, tuple(lines))
         if status == LOST:
             raise self.refusal(answer)

@@ -170,14 +170,14 @@ class Update:
             raise refuse(self._connection.address.name, found, "agree on who updates this drone, and push again")
         raise UserError(f"{self._connection.address.name}: {_without_name(answer.last)}")
 
-    def _insist(self, words: tuple[str, ...], if_stopped: str = "") -> Answer:
+    def _insist(self, words: tuple[str, ...]) -> Answer:
         """Ask until there is an answer; what the line broke under goes on over there, and is waited for."""
         begin = time.monotonic()
         silent: float | None = None
         while True:
             now = time.monotonic()
             try:
-                answer = self._connection.ask(words, if_stopped)
+                answer = self._connection.ask(words)
                 silent = None
                 if not any(_BUSY in line for line in answer.lines) or now - begin > _BUSY_LIMIT:
                     return answer
@@ -230,19 +230,21 @@ class Update:
         before = self._outcome_before()
         by_hand = f"ssh {self._connection.address.name} {shlex.quote(shlex.join(RESTART))}"
         self._note(stands=f"service stopped, or about to be; what is current there then flies by: {by_hand}")
-        self._insist(STOP, stopped)
-        problem = self._roll_back(stopped)
-        self._insist(RESET, stopped)
-        current = self._look_until_seen().current
-        if problem or current == self._plan.folder:
-            return self._end("unknown", reason=f"{reason}; not taken back: {problem}", stands="flies nothing: stopped")
-        if self._before.active != "active":
-            state = self._before.active or "down"
-            return self._end("rolled back", stands=f"service stopped (it was {state} before), current is {current}")
-        self._insist(RESTART, stopped)
+        with self._connection.unbroken(stopped):
+            self._insist(STOP)
+            problem = self._roll_back()
+            self._insist(RESET)
+            current = self._look_until_seen().current
+            if problem or current == self._plan.folder:
+                found = f"{reason}; not taken back: {problem}"
+                return self._end("unknown", reason=found, stands="flies nothing: stopped")
+            if self._before.active != "active":
+                state = self._before.active or "down"
+                return self._end("rolled back", stands=f"service stopped (it was {state} before), current is {current}")
+            self._insist(RESTART)
         return self._back(reason, current, before)
 
-    def _roll_back(self, stopped: str) -> str:
+    def _roll_back(self) -> str:
         """Take the bundle back, once: where the line broke it may be done, and a second time would take the good one.
 
         Returns why it is not taken back, or nothing.
@@ -250,7 +252,7 @@ class Update:
         begin = time.monotonic()
         while self._look_until_seen().current == self._plan.folder:
             try:
-                answer = self._connection.ask(rollback_words(self._plan.place), if_stopped=stopped)
+                answer = self._connection.ask(rollback_words(self._plan.place))
             except LostError:
                 answer = Answer(0, ())
             is_busy = any(_BUSY in line for line in answer.lines)

@@ -206,3 +206,12 @@ def new_version(field: Field, version: str, extra: bytes = b"") -> Path:
         files["calibration/noise.png"] = extra
     about = ABOUT | {"version": version, "models": [MODEL._asdict()]}
     return write_bundle(field.folder / f"colours-{version}", files, about, field.key.sign).root
+
+
+def read_until(process: "subprocess.Popen[str]", text: str) -> None:
+    """Read what the command says until that comes."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if text in line:
+            return
+    pytest.fail(f"ended without {text!r}")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from cutting_proxy import CuttingProxy
-from field import Field, draw_video, new_version
+from field import Field, draw_video, new_version, read_until
 from signed_bundle import edit
 
 from deploy.strict_json import canonical_json
@@ -43,15 +43,6 @@ def damage_golden(field: Field, bundle: Path) -> Path:
     files["golden/golden.json"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     edit(bundle, field.key, files=files)
     return bundle
-
-
-def read_until(process: "subprocess.Popen[str]", text: str) -> None:
-    """Read what the command says until that comes."""
-    assert process.stdout is not None
-    for line in process.stdout:
-        if text in line:
-            return
-    pytest.fail(f"ended without {text!r}")
 
 
 def test_good_bundle_ends_flying_and_is_not_sent_again(field: Field) -> None:

@@ -140,3 +140,16 @@ def test_what_watches_and_fails_leaves_no_command_behind(tmp_path: Path) -> None
     with (tmp_path / "log").open("w") as log, pytest.raises(ZeroDivisionError):
         Runner(log, 0).run(Command(("sh", "-c", "echo one; sleep 300; echo two"), tmp_path), broken)
     assert "\ntwo" not in (tmp_path / "log").read_text()
+
+
+def test_what_must_not_be_broken_off_lasts_between_commands_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runner = Runner(io.StringIO(), uid=0)
+    with pytest.raises(KeyboardInterrupt), runner.unbroken("The drone flies nothing."):  # noqa: PT012
+        os.kill(os.getpid(), signal.SIGINT)
+        assert "The drone flies nothing. Press Ctrl-C again" in capsys.readouterr().err
+        runner.run(Command(("true",), tmp_path))
+        os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("not stopped")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
