@@ -4,11 +4,13 @@ import re
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from deploy.errors import UserError
 from jetson.flash.image import file_hash, note_system_image, system_image_note
 from jetson.flash.job import Job
+from jetson.flash.private import close_system_image, keep_clone, private_folder
 from jetson.flash.record import Record, now
 from jetson.flash.usb import USB, Found, require_still_there
 from jetson.runner import Command, Runner
@@ -61,9 +63,10 @@ def _one(job: Job, found: Found, is_first: bool, usb: Path, uid: int | None, sho
         require_still_there(found, usb)
         record.write(path)
         try:
-            for command in commands:
-                runner.run(command, _Follower(found, record, show))
-            _finish(job, record, runner)
+            with _place_for_clone(job):
+                for command in commands:
+                    runner.run(command, _Follower(found, record, show))
+                _finish(job, record, runner)
             record.result = "done"
         except KeyboardInterrupt:
             record.result, record.error = "stopped", "broken off by Ctrl-C"
@@ -73,8 +76,7 @@ def _one(job: Job, found: Found, is_first: bool, usb: Path, uid: int | None, sho
             record.result, record.error = "failed", str(error)
             raise
         finally:
-            for part, _ in _parts(job):
-                part.unlink(missing_ok=True)
+            close_system_image(job.image, runner)
             record.ended = now()
             record.write(path)
     show(f"{found.module.name} at USB {found.device.instance}: done; record: {path}")
@@ -110,9 +112,8 @@ def _finish(job: Job, record: Record, runner: Runner) -> None:
         _note(job, job.image.sha256, runner)
         return
     assert request.file is not None
-    for part, path in _parts(job):
-        if part.exists():
-            part.replace(path)
+    if request.action == "clone":
+        keep_clone(request.file, runner)
     record.file_sha256 = file_hash(request.file)
     if request.action == "restore":
         _note(job, record.file_sha256, runner)
@@ -131,12 +132,9 @@ def _note(job: Job, holds: str, runner: Runner) -> None:
             runner.run(Command(words, folder=job.image.tree, as_root=True))
 
 
-def _parts(job: Job) -> list[tuple[Path, Path]]:
-    """Files of a clone while it is read, and their names after: mksparse, where it is there, leaves a raw one too."""
-    if job.request.action != "clone" or job.request.file is None:
-        return []
-    file = job.request.file.resolve()
-    return [(file.with_name(f"{file.name}.part{end}"), file.with_name(f"{file.name}{end}")) for end in (".raw", "")]
+def _place_for_clone(job: Job) -> AbstractContextManager[object]:
+    file = job.request.file
+    return private_folder(file) if job.request.action == "clone" and file is not None else nullcontext()
 
 
 def _record(job: Job, found: Found, commands: tuple[Command, ...], log: Path) -> Record:

@@ -66,6 +66,8 @@ def read_image(folder: Path) -> Image:
         record = json.loads(path.read_bytes())
         board, l4t, sha256 = (str(record[key]) for key in ("board", "l4t", "sha256"))
         module = record.get("module")
+    except PermissionError as error:  # an image holds secrets, and is for who made it
+        raise refuse(path, error.strerror or error, "run it as root, or as the user who made the image") from None
     except OSError as error:
         raise refuse(path, error.strerror or error, "make an image with make image, or give its folder") from None
     except (ValueError, TypeError, KeyError, AttributeError):

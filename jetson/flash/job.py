@@ -8,6 +8,7 @@ from deploy.errors import refuse
 from jetson.board import Board, Module, read_board
 from jetson.flash.host import Host, folder_bytes, host_obstacles, host_warnings, space_obstacles
 from jetson.flash.image import Image, read_image, require_board, require_system_image
+from jetson.flash.private import part_folder
 from jetson.flash.steps import FlashSteps
 from jetson.flash.usb import USB, AbsentError, Found, cable_warnings, find_module, module_named, only_target
 from jetson.runner import Command
@@ -67,12 +68,14 @@ class Job:
 
     def commands(self, instance: str, module: Module, is_first: bool = True) -> tuple[Command, ...]:
         """The commands for a module. is_first: whether none before it has made system.img already."""
-        steps, file = self.steps, str((self.request.file or Path()).resolve())
+        given = self.request.file or Path()
+        steps, file = self.steps, str(given.resolve())
         action = self.request.action
         template = steps.write if action == "write" and is_first else steps.reuse
         if action == "clone" and steps.clone is not None:
             template = steps.clone
-        words = steps.words(template, usb=instance, target=module.flash_target, file=f"{file}.part")
+        clone = str(part_folder(given) / given.name)
+        words = steps.words(template, usb=instance, target=module.flash_target, file=clone)
         writing = f"the module at USB {instance} is being written; stopped now, it boots no more until it is flashed."
         last = Command(words, self.image.tree, True, "" if action == "clone" else writing)
         if action != "restore" or not is_first:

@@ -56,6 +56,7 @@ def build_image(job: Job, say: Callable[[str], None]) -> Path:
     out = job.request.out
     _require_ours(out)
     out.mkdir(parents=True, exist_ok=True)
+    _close(out)
     (out / "image.log").touch(mode=0o600)
     with _alone(out), (out / "image.log").open("a") as log:
         steps = image_steps(job, log)
@@ -243,6 +244,13 @@ def _require_ours(out: Path) -> None:
     """Refuse a folder that holds something else: its Linux_for_Tegra would be removed."""
     if out.is_dir() and any(out.iterdir()) and not (out / "steps").is_dir() and not (out / "image.log").exists():
         raise refuse(out, "is not empty and holds no image", "give a new folder as --out")
+
+
+def _close(out: Path) -> None:
+    """Let nobody in but root and the group of who called sudo: what NVIDIA's scripts make in it anybody might read."""
+    group = os.environ.get("SUDO_GID", "")
+    os.chown(out, 0, int(group) if group.isdecimal() else 0)
+    out.chmod(0o750)
 
 
 @contextmanager

@@ -51,8 +51,13 @@ def configure(root: Path, system: System, hostname: str, mode: PowerMode | None)
 
 
 def _network(root: Path, system: System) -> None:
-    """Connections of NetworkManager, which L4T has; nm-settings-keyfile(5)."""
-    wired = _connection("skylight-wired", "ethernet") + _addresses(system)
+    """Connections of NetworkManager, which L4T has; nm-settings-keyfile(5).
+
+    Without interface-name the wired one goes to any Ethernet port, and to one only at a time (multi-connect), as
+    nm-settings(5) says: the boards have one, whose name differs, and two with one address would be wrong. Newer ones
+    leave a port of the board's own USB network alone (85-nm-unmanaged.rules).
+    """
+    wired = _connection("skylight-wired", "ethernet", system.network.interface) + _addresses(system)
     write(root / _CONNECTIONS / "skylight-wired.nmconnection", wired, 0o600)
     if system.wifi is None:
         return
@@ -65,10 +70,11 @@ def _network(root: Path, system: System) -> None:
     write(root / _CONNECTIONS / "skylight-wifi.nmconnection", text, 0o600)
 
 
-def _connection(name: str, kind: str) -> str:
+def _connection(name: str, kind: str, interface: str | None = None) -> str:
     """Its head; the number follows from the name, so that it is the same each time."""
     number = uuid.uuid5(uuid.NAMESPACE_DNS, f"{name}.skylight")
-    return f"[connection]\nid={name}\nuuid={number}\ntype={kind}\nautoconnect=true\n\n"
+    bound = f"interface-name={interface}\n" if interface else ""
+    return f"[connection]\nid={name}\nuuid={number}\ntype={kind}\n{bound}autoconnect=true\n\n"
 
 
 def _addresses(system: System) -> str:
@@ -104,7 +110,11 @@ def _time(root: Path, system: System) -> None:
 
 
 def _disks(root: Path, system: System) -> None:
-    """The data partition, which a drone flies without if it is missing; and a root that is not written to."""
+    """The data partition; and a root that is not written to.
+
+    Without the partition the system comes up (nofail), but not the detector: its StateDirectory= requires the mount
+    (systemd.exec(5), implicit dependencies). It would fly what the image came with, not what was pushed since.
+    """
     path = root / "etc/fstab"
     lines = [line for line in _text(path).splitlines() if "# skylight" not in line]
     if system.data is not None:

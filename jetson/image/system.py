@@ -44,9 +44,15 @@ class User(_Model):
 
 
 class Network(_Model):
-    """The wired network. address: dhcp, or an address with its prefix, 192.168.1.20/24."""
+    """The wired network.
+
+    Attributes:
+        address: dhcp, or an address with its prefix, 192.168.1.20/24.
+        interface: name of the port, as `ip link` shows it; the first port with a cable where none is named.
+    """
 
     address: str = "dhcp"
+    interface: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,15}$")] | None = None
     gateway: str | None = None
     dns: tuple[str, ...] = ()
 

@@ -100,6 +100,8 @@ def test_a_clone_comes_back(bench: Bench, capsys: pytest.CaptureFixture[str]) ->
     assert bench.flash("--clone", "backup.img", "--image", "images/jetson-tx2", board=board) == 0
     assert Path("backup.img").read_bytes() == Path("backup.img.raw").read_bytes() == b"as it flew" * 1000
     assert not list(bench.folder.glob("backup.img.part*"))
+    for name in ("backup.img", "backup.img.raw"):  # hash and wireless password of the drone are in it
+        assert Path(name).stat().st_mode & 0o777 == 0o600
     bench.plug_in("1-3")
     restore = ("--usb-instance", "1-3", "--restore", "backup.img", "--image", "images/jetson-tx2")
     assert bench.flash(*restore, board=board) == 0
@@ -108,9 +110,40 @@ def test_a_clone_comes_back(bench: Bench, capsys: pytest.CaptureFixture[str]) ->
     assert cloned["file_sha256"] == restored["file_sha256"]
     assert cloned["commands"][0].startswith("sudo ./flash.sh -r --usb-instance 1-2 -k APP -G ")
     bench.plug_in("1-4")
+    assert _mode(bench) == 0o600
     assert "was not made from this image" in bench.refused(capsys, "-r", "--usb-instance", "1-4")
     assert "is there already" in bench.refused(capsys, "--clone", "backup.img", "--usb-instance", "1-4")
     assert "no such file, or empty" in bench.refused(capsys, "--restore", "nothing.img", "--usb-instance", "1-4")
+
+
+def test_what_is_flashed_is_for_root_alone_to_read(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    bench.plug_in("1-2")
+    bench.fault("step:6")  # after it was made
+    bench.refused(capsys)
+    assert _mode(bench) == 0o600
+    bench.fault("")
+    bench.with_sudo()
+    assert bench.flash() == 0
+    assert _mode(bench) == 0o600
+    bench.plug_in("1-3")
+    assert bench.flash("-r", "--usb-instance", "1-3") == 0
+
+
+def test_nobody_looks_into_a_clone_while_it_is_read(bench: Bench) -> None:
+    board = bench.small_board()
+    bench.plug_in("1-2")
+    (bench.storage / "1-2").mkdir(parents=True)
+    (bench.storage / "1-2/APP").write_bytes(b"as it flew")
+    mksparse = bench.tree / "bootloader/mksparse"
+    mksparse.write_text(mksparse.read_text().replace("\n", f"\nstat -c %a {bench.folder}/*.part >&2\n", 1))
+    assert bench.flash("--clone", "backup.img", "--image", "images/jetson-tx2", board=board) == 0
+    log = Path(bench.records()[0]["log"]).read_text()
+    assert "-G " + str(bench.folder / "backup.img.part/backup.img") in log
+    assert "\n700\n" in log
+
+
+def _mode(bench: Bench) -> int:
+    return (bench.tree / "bootloader/system.img").stat().st_mode & 0o777
 
 
 def test_a_clone_that_fails_leaves_no_file(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:

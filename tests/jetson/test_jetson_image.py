@@ -362,12 +362,15 @@ def test_a_drone_without_memory_of_its_etc_keeps_its_host_keys(bench):
 
 def test_what_holds_secrets_is_for_root_alone(bench):
     (bench.folder / "wlan").write_text("correct horse\n")
+    bench.monkeypatch.setenv("SUDO_GID", "4321")
     disk = bench.folder / "root.ext4"
     assert bench.run("--system", bench.system("wifi: {ssid: field, password: wlan}\n"), "--ext4", disk) == 0
     out = bench.folder / "image"
     for path in (disk, out / "manifest.txt", out / "image.log", *(out / "steps").iterdir()):
         assert path.stat().st_mode & 0o077 == 0, path
-    assert (out / "image.json").stat().st_mode & 0o777 == 0o644  # make flash reads it as anybody
+    assert (out / "image.json").stat().st_mode & 0o777 == 0o644  # make flash reads it without root
+    found = out.stat()  # whatever NVIDIA's scripts make in it
+    assert (found.st_mode & 0o777, found.st_uid, found.st_gid) == (0o750, 0, 4321)
     digest = hashlib.sha256(b"correct horse").hexdigest()
     assert digest not in (out / "steps/system.json").read_text()
 
@@ -394,6 +397,10 @@ def test_servers_of_names_are_asked_in_their_own_protocol(bench, capsys):
     assert "dns=10.0.0.1;\n\n[ipv6]\nmethod=link-local\ndns=fd00::1;" in wired(
         "{address: 10.0.0.7/16, dns: [10.0.0.1, 'fd00::1']}"
     )
+    assert "\ntype=ethernet\nautoconnect=true\n" in wired("{}")
+    assert "\ntype=ethernet\ninterface-name=eth0\nautoconnect=true\n" in wired("{interface: eth0}")
+    line = _refused(bench, capsys, "--system", bench.system("network: {interface: 'a b'}\n"))
+    assert "network.interface: found 'a b'" in line
     line = _refused(bench, capsys, "--system", bench.system("network: {address: 10.0.0.7/16, gateway: 'fd00::1'}\n"))
     assert "gateway fd00::1" in line
     assert "name.example" in _refused(bench, capsys, "--system", bench.system("network: {dns: [name.example]}\n"))
