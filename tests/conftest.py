@@ -12,6 +12,7 @@ import pytest
 from browsing import CHROMIUM, Tab
 from drawn import Skylight, write_experiment
 from drawn_objects import NETWORK, OPTIONS, draw_objects, pretrained_from
+from forked import Forked
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -50,11 +51,22 @@ def facades(shared_data: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def skylight() -> Skylight:
+def forked() -> Iterator[Forked]:
+    """Starts commands from a process that has imported torch already."""
+    process = Forked()
+    yield process
+    process.close()
+
+
+@pytest.fixture(scope="session")
+def skylight(forked: Forked) -> Skylight:
     """The command, run as a user would."""
 
     def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
-        command = [str(Path(sys.executable).with_name("skylight")), *map(str, arguments)]
+        words = [*map(str, arguments)]
+        if "env" not in options:
+            return forked.run(words, timeout=300, **options)
+        command = [str(Path(sys.executable).with_name("skylight")), *words]
         return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **options)
 
     return run

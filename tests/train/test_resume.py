@@ -6,13 +6,13 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from drawn import Skylight, assert_refused, write_experiment
+from forked import Forked, Started
 
 from pipeline.errors import UserError
 from pipeline.files import file_sha256
@@ -30,15 +30,8 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory, skylight: Skylight) -> Pa
     return root
 
 
-def _train(root: Path) -> subprocess.Popen[str]:
-    command = [
-        str(Path(sys.executable).with_name("skylight")),
-        "train",
-        str(root / "experiment.yaml"),
-        "--root",
-        str(root),
-    ]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+def _train(root: Path, forked: Forked, code: str = "") -> Started:
+    return forked.start(["train", str(root / "experiment.yaml"), "--root", str(root)], code=code)
 
 
 def _numbers(root: Path) -> list[dict]:
@@ -65,7 +58,7 @@ def _copy_inputs(unbroken: Path, root: Path) -> None:
         shutil.copy(unbroken / name, root / name)
 
 
-def _wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 60) -> None:
+def _wait_for(path: Path, process: Started, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not path.exists():
         assert process.poll() is None, process.communicate()
@@ -74,9 +67,9 @@ def _wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 60) -
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_trial_resumes_to_the_same_numbers(number, tmp_path, unbroken, skylight):
+def test_stopped_trial_resumes_to_the_same_numbers(number, tmp_path, unbroken, skylight, forked):
     _copy_inputs(unbroken, tmp_path)
-    process = _train(tmp_path)
+    process = _train(tmp_path, forked)
     _wait_for(tmp_path / TRIAL / "metrics.jsonl", process)
     process.send_signal(number)
     _, errors = process.communicate(timeout=120)
@@ -89,13 +82,13 @@ def test_stopped_trial_resumes_to_the_same_numbers(number, tmp_path, unbroken, s
     _assert_same(tmp_path, unbroken)
 
 
-def test_killed_trial_resumes_to_the_same_numbers(tmp_path, unbroken, skylight):
+def test_killed_trial_resumes_to_the_same_numbers(tmp_path, unbroken, skylight, forked):
     seed = int(time.time())
     print("seed", seed)
     rng = random.Random(seed)
     _copy_inputs(unbroken, tmp_path)
     for _ in range(3):
-        process = _train(tmp_path)
+        process = _train(tmp_path, forked)
         _wait_for(tmp_path / TRIAL / "network.cfg", process)
         time.sleep(rng.uniform(0.0, 1.5))
         process.send_signal(signal.SIGKILL)
@@ -107,7 +100,7 @@ def test_killed_trial_resumes_to_the_same_numbers(tmp_path, unbroken, skylight):
 
 @pytest.mark.parametrize("place", ["Checkpoints.save", "TrialFolder.settle_best"])
 def test_trial_killed_between_its_best_weights_and_its_state_resumes(
-    place: str, tmp_path: Path, unbroken: Path, skylight: Skylight
+    place: str, tmp_path: Path, unbroken: Path, skylight: Skylight, forked: Forked
 ) -> None:
     """Before the state of the second evaluation is on the disk, and after that but before its weights are the best."""
     _copy_inputs(unbroken, tmp_path)
@@ -122,11 +115,9 @@ def test_trial_killed_between_its_best_weights_and_its_state_resumes(
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return whole(self, *arguments)\n"
         f"{place} = killed\n"
-        "sys.argv = ['skylight', 'train', *sys.argv[1:]]\n"
         "pipeline.cli.main()\n"
     )
-    command = [sys.executable, "-c", code, str(tmp_path / "experiment.yaml"), "--root", str(tmp_path)]
-    assert subprocess.run(command, capture_output=True, check=False).returncode == -signal.SIGKILL
+    assert _train(tmp_path, forked, code).wait(300) == -signal.SIGKILL
     assert (tmp_path / TRIAL / "state.pt").exists()
     done = skylight("train", tmp_path / "experiment.yaml", "--root", tmp_path)
     assert done.returncode == 0, done.stderr
@@ -134,9 +125,11 @@ def test_trial_killed_between_its_best_weights_and_its_state_resumes(
     assert not list((tmp_path / TRIAL).glob(".*"))
 
 
-def test_a_state_without_its_settings_is_refused(tmp_path: Path, unbroken: Path, skylight: Skylight) -> None:
+def test_a_state_without_its_settings_is_refused(
+    tmp_path: Path, unbroken: Path, skylight: Skylight, forked: Forked
+) -> None:
     _copy_inputs(unbroken, tmp_path)
-    process = _train(tmp_path)
+    process = _train(tmp_path, forked)
     _wait_for(tmp_path / TRIAL / "state.pt", process)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=120)
@@ -146,7 +139,7 @@ def test_a_state_without_its_settings_is_refused(tmp_path: Path, unbroken: Path,
 
 
 def test_a_full_disk_is_one_line_and_the_trial_goes_on_when_there_is_room(
-    tmp_path: Path, unbroken: Path, skylight: Skylight
+    tmp_path: Path, unbroken: Path, skylight: Skylight, forked: Forked
 ) -> None:
     _copy_inputs(unbroken, tmp_path)
     code = (
@@ -157,12 +150,15 @@ def test_a_full_disk_is_one_line_and_the_trial_goes_on_when_there_is_room(
         "    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
         "    whole(self, state)\n"
         "Checkpoints.save = limited\n"
-        "sys.argv = ['skylight', 'train', *sys.argv[1:]]\n"
         "pipeline.cli.main()\n"
     )
-    command = [sys.executable, "-c", code, str(tmp_path / "experiment.yaml"), "--root", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert_refused(done, "File too large", "what was complete is kept")
+    process = _train(tmp_path, forked, code)
+    out, err = process.communicate(300)
+    assert_refused(
+        subprocess.CompletedProcess(process.args, process.wait(), out, err),
+        "File too large",
+        "what was complete is kept",
+    )
     done = skylight("train", tmp_path / "experiment.yaml", "--root", tmp_path)
     assert done.returncode == 0, done.stderr
     _assert_same(tmp_path, unbroken)
@@ -181,12 +177,14 @@ AVERAGED = [
 ]
 
 
-def test_average_frozen_layers_and_kept_features_resume_to_the_same_numbers(tmp_path: Path, skylight: Skylight) -> None:
+def test_average_frozen_layers_and_kept_features_resume_to_the_same_numbers(
+    tmp_path: Path, skylight: Skylight, forked: Forked
+) -> None:
     trial = Path("runs/small/second/first-f4-s0")
     for name in ("unbroken", "broken"):
         write_experiment(tmp_path / name, stages=AVERAGED, export=None, ema=0.99, views=3)
     assert skylight("train", tmp_path / "unbroken/experiment.yaml", "--root", tmp_path / "unbroken").returncode == 0
-    process = _train(tmp_path / "broken")
+    process = _train(tmp_path / "broken", forked)
     _wait_for(tmp_path / "broken" / trial / "last.weights", process)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
