@@ -21,7 +21,7 @@ FACADES ?= ../shared/data/facades
 export OMP_WAIT_POLICY ?= PASSIVE
 SKYLIGHT := $(BIN)/skylight
 
-.PHONY: help setup demo test test-slow test-arm64 test-boot bench bench-gpu lint format constraints curate train export
+.PHONY: help setup demo test test-full test-slow test-arm64 test-boot bench bench-gpu lint format constraints curate train export
 .PHONY: package image flash clean
 .DEFAULT_GOAL := help
 
@@ -66,8 +66,16 @@ package: $(JETSON_READY)  ## the Debian package of what flies, for BOARD=...
 flash: $(JETSON_READY)  ## the image of BOARD=... onto MODULE=... in recovery mode; DRY_RUN=1 prints only, FLASH="-r ..."
 	@$(JETSON) flash --board "$(BOARD)" --image "$(IMAGE)" $(if $(MODULE),--module "$(MODULE)") $(if $(DRY_RUN),--dry-run) $(FLASH)
 
-test: $(READY)  ## the tests, but for the slow ones
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+test: $(READY)  ## the quick tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not long"
+
+test-full: $(READY)  ## all but the slow ones, as CI runs them, and how much of the code they ran
+	rm -rf build/coverage && mkdir -p build/coverage
+	$(BIN)/coverage run -m pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/coverage combine --quiet
+	@for part in pipeline deploy jetson; do \
+	    echo "coverage of $$part: $$($(BIN)/coverage report --include="$$part/*" --format=total) %"; done
+	@echo "line by line: $(BIN)/coverage html, then build/coverage/html/index.html"
 
 test-slow: $(READY)  ## the tests that take minutes each
 	$(BIN)/python -m pytest -m slow

@@ -28,7 +28,7 @@ __all__ = [
 
 _HELP = """From a few photos of one window to a detector that flies.
 
-An experiment file says what to do. skylight VERB --help says more, with examples; --json prints results for machines.
+skylight VERB --help says more, with examples; --json is for machines.
 """
 
 app = typer.Typer(
@@ -39,6 +39,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        from jetson.package.version import version
+
+        print(f"skylight {version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None:
+    """Options before the verb."""
+
 
 ExperimentFile = Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="Experiment file (.yaml).")]
 DataSet = Annotated[Path, typer.Argument(metavar="DATA", help="Curated set, or a YOLO folder with data.yaml.")]

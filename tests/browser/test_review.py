@@ -21,6 +21,8 @@ import pytest
 
 from pipeline.curate.review import Candidate, load_review, open_review, review_address
 
+pytestmark = pytest.mark.long
+
 NAME = "drawn"
 CHROMIUM = Path("/usr/bin/chromium")
 PATIENCE = 180_000  # ms; two busy cores need a while for a page of several megabytes

@@ -11,6 +11,8 @@ from commandline import check_line, every_command
 from drawn import Skylight, assert_refused
 from typer.core import TyperGroup
 
+from jetson.package.version import version
+
 COMMANDS = every_command()
 
 
@@ -53,6 +55,10 @@ def test_the_whole_story_fits_on_one_screen(skylight: Skylight) -> None:
     order = ("curate", "train", "export", "detect", "advise", "evaluate", "flash", "doctor")
     starts = [next(n for n, line in enumerate(lines) if line.split()[:1] == [verb]) for verb in order]
     assert starts == sorted(starts)
+
+
+def test_the_version_is_that_of_the_package(skylight: Skylight) -> None:
+    assert skylight("--version").stdout == f"skylight {version()}\n"
 
 
 @pytest.mark.parametrize(("path", "command"), COMMANDS[1:], ids=_words)

@@ -17,6 +17,8 @@ from pipeline.errors import UserError
 from pipeline.interrupt import Interrupted, StopRequest
 from pipeline.synthetic.fronts import draw_fronts
 
+pytestmark = pytest.mark.long
+
 COUNT = 24
 
 

@@ -15,6 +15,8 @@ from signed_bundle import edit, make_key, write_signed
 
 from deploy.cli import main
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parents[2]
 
 # The newest versions of these that have wheels for Python 3.6; ONNX Runtime's own pins ask for more than it uses.

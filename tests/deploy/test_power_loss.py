@@ -22,6 +22,8 @@ from deploy.life.start import Proving, choose_bundle
 from deploy.life.store import CURRENT, linked, read_notes, roll_back
 from deploy.signature import PublicKey, trusted_keys
 
+pytestmark = pytest.mark.long
+
 HERE = Path(__file__).parent
 Keys = tuple[PublicKey, ...]
 

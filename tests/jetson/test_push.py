@@ -15,6 +15,8 @@ from signed_bundle import edit
 
 from deploy.strict_json import canonical_json
 
+pytestmark = pytest.mark.long
+
 WATCH = ("--watch", "2")
 
 

@@ -12,6 +12,8 @@ from field import Field, draw_video, new_version, read_until
 
 from jetson.__main__ import main
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:

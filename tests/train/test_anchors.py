@@ -187,7 +187,6 @@ def test_new_anchors_take_the_places_that_the_old_ones_had_by_size(windows, tmp_
     ("arguments", "parts"),
     [
         (("--count", "7000"), ("7000 anchors: only", "different box sizes")),
-        (("--count", "0"), ("0 anchors: too few",)),
         (("--cfg", "darknet19"), ("has no [yolo] layer",)),
         (("--cfg", "yolov3", "--write", "new.cfg"), ("has 9 anchors, not 6", "--count 9")),
         (("--write", "new.txt"), ("new.txt", "new.cfg")),
@@ -202,6 +201,10 @@ def test_wrong_wishes_are_refused(windows, monkeypatch, tmp_path, arguments, par
     assert "\n" not in str(caught.value)
     assert all(part in str(caught.value) for part in parts)
     assert not list(tmp_path.iterdir())
+
+
+def test_no_anchors_is_a_wrong_number_of_them(windows, skylight):
+    assert_refused(skylight("anchors", windows, "--count", "0"), "--count", "greater than or equal to 1")
 
 
 def test_set_with_too_few_boxes_is_refused(tmp_path, skylight):

@@ -1,5 +1,6 @@
 """Trials on Ray, on one machine and on a cluster of two nodes, end as they do one after the other."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -22,6 +23,8 @@ from pipeline.interrupt import StopRequest
 from pipeline.train import cluster as on_ray
 from pipeline.train.stages import plan_trials
 from pipeline.workspace import Workspace
+
+pytestmark = pytest.mark.long
 
 STAGES = [
     {"name": "first", "data": "squares", "iterations": 400, "evaluate_at": [30, 60], "seeds": [0, 1]},
@@ -73,12 +76,15 @@ def _training(root: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
         process.wait()
 
 
-def _ray_trials() -> list[psutil.Process]:
-    """The processes that train now; their parents are their nodes."""
+def _ray_trials(address: str) -> list[psutil.Process]:
+    """The processes that train now on the nodes of that cluster; their parents are their nodes."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
-        if (process.info["cmdline"] or [""])[0].startswith("ray::_train"):
-            found.append(process)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if (process.info["cmdline"] or [""])[0].startswith("ray::_train"):
+                node = process.parent()
+                if node and f"--gcs-address={address}" in node.cmdline():
+                    found.append(process)
     return found
 
 
@@ -109,7 +115,7 @@ def test_trials_run_on_both_nodes_and_equal_those_of_a_plain_run(address, root, 
     nodes: set[int] = set()
     with _training(root, "--address", address) as process:
         while process.poll() is None:
-            for trial in _ray_trials():
+            for trial in _ray_trials(address):
                 try:
                     nodes.add(trial.ppid())
                 except psutil.NoSuchProcess:
@@ -125,10 +131,10 @@ def test_trials_run_on_both_nodes_and_equal_those_of_a_plain_run(address, root, 
 
 def test_trial_whose_process_is_killed_goes_on_to_the_same_numbers(address, root, plain):
     folder = root / "runs/small" / TRIALS[1]
-    before = {process.pid for process in _ray_trials()}
+    before = {process.pid for process in _ray_trials(address)}
     with _training(root, "--address", address) as process:
         _wait(process, lambda: all((root / "runs/small" / name / "state.pt").exists() for name in TRIALS[:2]))
-        victims = [trial for trial in _ray_trials() if trial.pid not in before]
+        victims = [trial for trial in _ray_trials(address) if trial.pid not in before]
         assert len(victims) == 2
         for victim in victims:
             victim.kill()

@@ -138,13 +138,14 @@ def test_trial_scores_what_it_scored_in_training_and_on_its_own_set(trained, sky
     assert found["data_hash"] == hash_curated_set(trained / "squares", "val")
 
 
-def test_cfg_and_weights_of_a_trial_give_what_the_trial_gives(trained):
+def test_cfg_and_weights_of_a_trial_give_what_the_trial_gives(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     trial = _measured(Wish(str(trained / TRIAL)), trained)
     apart = Wish(str(trained / TRIAL / "network.cfg"), str(trained / TRIAL / "best.weights"), trained / "squares")
     assert _measured(apart).scores.as_dict() == trial.scores.as_dict()
     train = _measured(Wish(str(trained / TRIAL), split="train"), trained)
     assert len(train.images) == 24
-    assert not (Path("cache")).exists()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_few_pictures_at_a_time_give_the_same(trained, monkeypatch):

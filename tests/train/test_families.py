@@ -10,6 +10,8 @@ from safetensors.torch import load_file
 
 from pipeline.darknet import DarknetNetwork, load_weights, read_cfg
 
+pytestmark = pytest.mark.long
+
 SECOND = {"name": "second", "data": "squares", "starts": ["first"], "iterations": 2}
 
 

@@ -21,6 +21,8 @@ from drawn import write_experiment
 
 from pipeline.darknet.batch_norm import BatchNorm
 
+pytestmark = pytest.mark.long
+
 TRIAL = Path("runs/small/first/scratch-f0-s0")
 
 
