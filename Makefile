@@ -22,7 +22,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 SKYLIGHT := $(BIN)/skylight
 
 .PHONY: help setup demo test test-full test-slow test-arm64 test-boot bench bench-gpu lint format constraints curate train export
-.PHONY: package image flash clean
+.PHONY: package image flash pictures clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -113,6 +113,11 @@ constraints: $(READY)  ## pin the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile --quiet --universal --no-header --no-emit-index-url --no-emit-find-links --no-annotate \
 	    --upgrade --extra dev pyproject.toml --output-file constraints.txt
 	$(BIN)/uv --version | sed -E 's/uv ([0-9.]+).*/uv==\1/' >> constraints.txt
+
+pictures: $(READY)  ## those of the docs, from a finished run of experiments/facades.yaml; needs Chromium
+	PYTHONPATH=.:tests $(BIN)/python tests/browser/report_page.py report/facades/index.html docs/pictures/report.png
+	PYTHONPATH=.:tests $(BIN)/python tests/browser/flown_page.py bundles/arch-1 data/facades-arch/images/val docs/pictures/drone.png
+	PYTHONPATH=.:tests $(BIN)/python tests/browser/review_page.py datasets/facades.yaml $(FACADES) docs/pictures/review.png
 
 clean:  ## remove what the demo and the tests made, keep data, runs and bundles
 	rm -rf demo bench build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,137 +1,30 @@
-"""The review in a real browser: the boxes are there, a saved view opens, a tag set in the App becomes a verdict.
+"""The review in a real browser: the boxes are there, a saved view opens, a tag set in the App becomes a verdict."""
 
-Run as a script this file serves the review that the tests look at: `test_review.py CACHE PORT`.
-"""
-
-import os
 import re
-import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from drawn_review import NAME, WALL
+from drawn_source import draw_source, ids, row
+from reviewing import Served, app_page, free_port, open_view, show
 
-from pipeline.curate.review import Candidate, load_review, open_review, review_address
+from pipeline.curate.review import review_address
 
 pytestmark = pytest.mark.long
 
-NAME = "drawn"
-CHROMIUM = Path("/usr/bin/chromium")
-PATIENCE = 180_000  # ms; two busy cores need a while for a page of several megabytes
-WALL = Candidate(
-    image_id="",
-    path=Path(),
-    boxes=np.array([[0.25, 0.25, 0.5, 0.625], [0.6, 0.2, 0.8, 0.5]]),
-    labels=("Window", "Window"),
-    box_scores={"edge_support": np.array([0.5, np.nan])},
-    box_rules=("kept", "kept"),
-    rule="kept",
-    split="train",
-    scores={"blur": 0.1},
-    borderline=False,
-    verdict=None,
-    predictions=np.array([[0.26, 0.26, 0.5, 0.6]]),
-    prediction_scores=np.array([0.7]),
-    prediction_labels=("Window",),
-)
-
-
-def drawn_candidates(folder: Path) -> list[Candidate]:
-    """Four photos that are kept, the first of them borderline, and two that a flag dropped."""
-    candidates = []
-    for index in range(6):
-        image = np.full((240, 320, 3), 60 + 20 * index, np.uint8)
-        cv2.rectangle(image, (80, 60), (160, 150), (200, 200, 200), -1)
-        path = folder / f"photo{index}.png"
-        cv2.imwrite(str(path), image)
-        is_kept = index < 4
-        rule, split = ("kept", "train") if is_kept else ("IsGroupOf", None)
-        candidates.append(replace(WALL, image_id=path.stem, path=path, rule=rule, split=split, borderline=index == 0))
-    return candidates
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
 
 @pytest.fixture
-def chromium() -> Path:
-    if not CHROMIUM.exists():
-        reason = f"no {CHROMIUM}: install the system's package chromium to test in a browser"
-        if os.environ.get("SKYLIGHT_REQUIRE_BROWSER") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return CHROMIUM
-
-
-@pytest.fixture
-def page(chromium: Path) -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(chromium), args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.set_default_timeout(PATIENCE)
-        # An advertisement that lies over the photos some seconds after the start.
-        page.add_locator_handler(page.get_by_role("button", name="Dismiss"), lambda button: button.click())
-        page.route(lambda url: "127.0.0.1" not in url, lambda route: route.abort())
-        yield page
-        browser.close()
-
-
-class Served:
-    """A process that serves a review, as a user's would; `command` prints when it can be opened."""
-
-    def __init__(self, command: list[object], home: Path) -> None:
-        environment = {**os.environ, "HOME": str(home), "DISPLAY": "", "WAYLAND_DISPLAY": ""}
-        environment.pop("MPLCONFIGDIR", None)
-        self.process = subprocess.Popen(
-            list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
-        )
-        self.lines: list[str] = []
-
-    def wait_until_open(self) -> None:
-        assert self.process.stdout
-        for line in self.process.stdout:
-            self.lines.append(line.strip())
-            if "Ctrl-C" in line:
-                return
-        raise AssertionError("\n".join(self.lines))
-
-    def interrupt(self) -> list[str]:
-        """Press Ctrl-C; returns the lines printed from then on."""
-        self.process.send_signal(signal.SIGINT)
-        rest, _ = self.process.communicate(timeout=60)
-        assert self.process.returncode == 0, rest
-        return rest.splitlines()
-
-
-def show(page: Any, address: str, count: int) -> None:
-    """Go to the App and wait until it shows `count` photos."""
-    page.goto(address, wait_until="domcontentloaded")
-    wait_for_count(page, count)
-
-
-def wait_for_count(page: Any, count: int) -> None:
-    page.locator("[data-cy=entry-counts]").filter(has_text=f"{count} sample").wait_for()
-    page.locator("[data-cy=looker] canvas[canvas-loaded=true]").first.wait_for()
-
-
-def open_view(page: Any, slug: str, count: int) -> None:
-    """Choose a saved view in the App's list."""
-    page.click("[data-cy=saved-views-selection]")
-    page.click(f"[data-cy=saved-views-{slug}-selection-option]")
-    wait_for_count(page, count)
+def page(browser: Any) -> Iterator[Any]:
+    page = app_page(browser)
+    yield page
+    page.close()
 
 
 def tag_first_photo(page: Any, tag: str) -> None:
@@ -200,7 +93,7 @@ def test_a_tag_set_in_the_app_becomes_a_verdict(tmp_path: Path, page: Any) -> No
     cache, home, port = tmp_path / "cache", tmp_path / "home", free_port()
     for folder in (cache, home):
         folder.mkdir()
-    served = Served([sys.executable, __file__, cache, port], home)
+    served = Served([sys.executable, Path(__file__).with_name("drawn_review.py"), cache, port], home)
     try:
         served.wait_until_open()
         address = review_address(NAME, port)
@@ -223,8 +116,6 @@ def test_a_tag_set_in_the_app_becomes_a_verdict(tmp_path: Path, page: Any) -> No
 
 def test_a_tag_set_in_the_app_changes_the_set(tmp_path: Path, page: Any) -> None:
     """`skylight curate --review`: what is tagged drop is in the set before, and not after."""
-    from drawn_source import draw_source, ids, row  # not at the top: as a script this file stands alone
-
     recipe, root, home, port = tmp_path / "walls.yaml", tmp_path / "root", tmp_path / "home", free_port()
     home.mkdir()
     draw_source(tmp_path / "source", [row(name, box=(0.25, 0.25, 0.5, 0.625)) for name in ids(12)])
@@ -250,8 +141,3 @@ def test_a_tag_set_in_the_app_changes_the_set(tmp_path: Path, page: Any) -> None
     dropped, verdict, _ = line.split(",")
     assert (header, verdict) == ("image_id,verdict,note", "drop")
     assert in_the_set() == set(ids(12)) - {dropped}
-
-
-if __name__ == "__main__":
-    load_review(NAME, drawn_candidates(Path(sys.argv[1])), Path(sys.argv[1]))
-    print(open_review(NAME, Path(sys.argv[1]), int(sys.argv[2]), say=lambda line: print(line, flush=True)))
