@@ -5,6 +5,8 @@ command sees is what it sees from a shell: its own process, arguments, folder an
 environment runs from the start, since libraries read theirs when they are imported.
 """
 
+import atexit
+import gc
 import json
 import os
 import select
@@ -13,8 +15,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 _LIBRARIES = ("torch", "torch._dynamo", "torchvision", "matplotlib.pyplot", "cv2", "onnx", "pipeline.training")
 
@@ -157,16 +160,37 @@ def _mind(job: dict[str, Any], files: list[int]) -> str:
     return str(job["code"])
 
 
+def _run(code: str) -> NoReturn:
+    """Run the command or `code`, and end as Python ends, but for taking apart every module that was imported."""
+    from pipeline.cli import main
+
+    status: Any = 0
+    try:
+        if code:
+            exec(code, {"__name__": "__main__"})
+        else:
+            main()
+    except SystemExit as end:
+        status = end.code or 0
+        if not isinstance(status, int):
+            print(status, file=sys.stderr)
+            status = 1
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        status = 1
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as the interpreter does
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
     import importlib
 
     sys.path.pop(0)  # this folder, which a console script has not
     for library in _LIBRARIES:
         importlib.import_module(library)
-    code = _serve(socket.socket(fileno=int(sys.argv[1])))
-    from pipeline.cli import main
-
-    if code:
-        exec(code, {"__name__": "__main__"})
-    else:
-        main()
+    gc.collect()
+    gc.freeze()  # what is imported is garbage to no command
+    _run(_serve(socket.socket(fileno=int(sys.argv[1]))))

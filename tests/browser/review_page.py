@@ -1,6 +1,6 @@
 """A picture of the review of real photos in FiftyOne's App, as `skylight curate --review` opens it.
 
-    PYTHONPATH=.:tests python tests/browser/review_page.py RECIPE PHOTOS docs/pictures/review.png
+PYTHONPATH=.:tests python tests/browser/review_page.py RECIPE PHOTOS docs/pictures/review.png
 """
 
 import argparse
