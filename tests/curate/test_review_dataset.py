@@ -206,6 +206,7 @@ def test_a_missing_or_broken_mongod_is_refused(tmp_path: Path, monkeypatch: pyte
         review_database._refuse_broken_mongod(services)
 
 
+@pytest.mark.long
 def test_a_database_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
     (tmp_path / "fiftyone").mkdir()
     (tmp_path / "fiftyone" / "storage.bson").write_text("not a database")

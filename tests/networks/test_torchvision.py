@@ -65,6 +65,7 @@ def test_layers_are_in_the_order_of_the_data_and_hold_every_weight(detector: Tor
     assert sorted(held) == sorted(id(value) for value in detector.state_dict(keep_vars=True).values())
 
 
+@pytest.mark.long
 def test_learns_where_a_square_is() -> None:
     images, truth = drawn_batch(2, SIZE, seed=1)
     detector = faster_rcnn(1, SIZE).train()

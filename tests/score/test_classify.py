@@ -118,6 +118,7 @@ def test_changed_settings_data_or_weights_are_refused(
     assert "best.safetensors: not the file that training wrote" in found
 
 
+@pytest.mark.long
 def test_a_stopped_training_resumes_to_the_same_numbers(
     studied: Path, objects: Path, tmp_path: Path, skylight: Skylight
 ) -> None:

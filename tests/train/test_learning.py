@@ -23,6 +23,7 @@ def learnt(tmp_path_factory, skylight):
     return root / "runs/small/first/scratch-f0-s0", json.loads(done.stdout)
 
 
+@pytest.mark.long
 def test_ap_on_new_pictures_becomes_high(learnt):
     _, table = learnt
     assert table["first"][0]["best"]["ap50"] > 0.8

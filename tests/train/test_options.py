@@ -55,6 +55,7 @@ def test_average_weights_are_what_is_measured_and_kept(tmp_path: Path, skylight:
     assert (plain / "last.weights").read_bytes() != (averaged / "last.weights").read_bytes()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("changes", [{"subdivisions": 2}, {"augment": {"mosaic": 1.0}}, {"precision": "bfloat16"}])
 def test_options_train(tmp_path: Path, skylight: Skylight, changes: dict[str, object]) -> None:
     trial = _train(tmp_path, skylight, {"iterations": 200, "evaluate_at": []}, **changes)
@@ -173,11 +174,13 @@ def _train_in_little_memory(root: Path, gib: float, **changes: object) -> subpro
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
 
 
+@pytest.mark.long
 def test_too_little_memory_is_one_line_that_says_what_to_lower(tmp_path: Path) -> None:
     done = _train_in_little_memory(tmp_path, 1.5, subdivisions=1)
     assert_refused(done, "too little memory", "batch 96 in 1 subdivisions", "set subdivisions: 2")
 
 
+@pytest.mark.long
 def test_too_little_memory_is_met_with_subdivisions_where_their_number_is_open(tmp_path: Path) -> None:
     done = _train_in_little_memory(tmp_path, 3.0)
     assert done.returncode == 0, done.stderr
