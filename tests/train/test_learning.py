@@ -10,6 +10,8 @@ from drawn import write_experiment
 
 from pipeline.darknet import DarknetNetwork, load_weights, read_cfg
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def learnt(tmp_path_factory, skylight):
@@ -23,7 +25,6 @@ def learnt(tmp_path_factory, skylight):
     return root / "runs/small/first/scratch-f0-s0", json.loads(done.stdout)
 
 
-@pytest.mark.long
 def test_ap_on_new_pictures_becomes_high(learnt):
     _, table = learnt
     assert table["first"][0]["best"]["ap50"] > 0.8
