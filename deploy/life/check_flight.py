@@ -156,6 +156,8 @@ def _check_state(about: Dict[str, str]) -> Check:
     if state == "failed" or about.get("Result", "success") != "success":
         remedy = "journalctl -u {0} -e says why; after that, systemctl restart {0}".format(SERVICE)
         return Check("service", PROBLEM, "{}: {}".format(value, about.get("Result", "")), remedy)
+    if state == "activating" and about.get("NRestarts", "0") not in ("0", ""):
+        return Check("service", PROBLEM, value, "journalctl -u {} -e says why it ends again and again".format(SERVICE))
     if enabled != "enabled":
         return Check("service", WARNING, value, "sudo systemctl enable --now " + SERVICE)
     if state not in ("active", "activating"):

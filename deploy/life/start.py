@@ -7,6 +7,7 @@ nothing of how bundles are installed.
 """
 
 import contextlib
+import errno
 import threading
 import time
 from pathlib import Path
@@ -30,6 +31,9 @@ from deploy.life.store import (
 from deploy.part import Part
 from deploy.settings import require_ranges
 from deploy.signature import PublicKey
+
+# What a disk says that takes nothing more: room, quota, mounted read-only after an error, broken.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 class LifeSettings(NamedTuple):
@@ -59,7 +63,8 @@ def choose_bundle(
 
     That is the current one, unless it does not verify or failed `failed_starts` times in a row: then the previous one,
     then the newest other. Where all have failed, the current one is tried again: it may not have been its fault. On a
-    disk that cannot be written it is the last one that was seen to last, if any was.
+    disk that takes nothing more it is the last one that was seen to last, if any was; a lock that is held, or a user
+    who may not write there, only leaves the start uncounted.
 
     Raises UserError where no bundle is installed, or none verifies.
     """
@@ -75,7 +80,8 @@ def choose_bundle(
             write_notes(store, notes._replace(started=folder, starts=starts))
     except OSError as error:
         events.add("warning", "bundle.uncounted", "{}: {}".format(store, error.strerror or error))
-        folder = _lasting(store, trusted, events) or _first(store, trusted, events)
+        lasting = _lasting(store, trusted, events) if error.errno in _FULL else None
+        folder = lasting or _first(store, trusted, events)
     return store / folder
 
 

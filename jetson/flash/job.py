@@ -74,7 +74,7 @@ class Job:
         template = steps.write if action == "write" and is_first else steps.reuse
         if action == "clone" and steps.clone is not None:
             template = steps.clone
-        clone = str(part_folder(given) / given.name)
+        clone = str(part_folder(given) / given.name) if action == "clone" else ""
         words = steps.words(template, usb=instance, target=module.flash_target, file=clone)
         writing = f"the module at USB {instance} is being written; stopped now, it boots no more until it is flashed."
         last = Command(words, self.image.tree, True, "" if action == "clone" else writing)

@@ -39,6 +39,7 @@ EVERY = 2.0  # seconds between two looks
 _SILENCE = 60.0  # seconds without an answer, after the switch, after which nothing is known
 _BUSY = "another installation is running"  # deploy/life/store.py
 _BUSY_LIMIT = 960.0  # seconds: the golden frames' limit on the drone, and a little
+_UP = ("active", "activating", "reloading")  # of a service that runs, or is tried again and again
 _SETUP = "docs/push.md, Once on the drone"
 
 
@@ -238,10 +239,12 @@ class Update:
             if problem or current == self._plan.folder:
                 found = f"{reason}; not taken back: {problem}"
                 return self._end("unknown", reason=found, stands="flies nothing: stopped")
-            if self._before.active != "active":
-                state = self._before.active or "down"
+            state = self._before.active or "down"
+            if state not in _UP:
                 return self._end("rolled back", stands=f"service stopped (it was {state} before), current is {current}")
             self._insist(RESTART)
+        if state != "active":  # it may never come up, as it did not before
+            return self._end("rolled back", stands=f"service started (it was {state} before), current is {current}")
         return self._back(reason, current, before)
 
     def _roll_back(self) -> str:

@@ -46,7 +46,8 @@ class Inputs:
         source: folder in the layout the recipe names; None takes the recipe's own path.
         cache: folder for what is downloaded and measured; None keeps measures for this call alone, and cannot fetch.
         overrides: CSV file of what a person said about images; None, or a file that is not there, says nothing.
-        flights: folders that `flights.write_flight_source` laid down; their frames take part once a person said keep.
+        flights: folders that `flightsource.write_flight_source` laid down; their frames take part once a person
+            said keep.
         predictions: what networks predict that did not see the photo; see `labels`.
         backbone: Darknet weights whose features tell photos apart when the most diverse are selected. As with the
             predictions, a file that is not there says nothing.

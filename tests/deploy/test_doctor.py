@@ -360,6 +360,7 @@ def test_engine_is_looked_for_where_the_settings_say(drone):
         ({"LoadState": "not-found"}, "service", "warning"),
         ({"ActiveState": "failed", "Result": "watchdog"}, "service", "problem"),
         ({"ActiveState": "activating", "SubState": "auto-restart", "Result": "exit-code"}, "service", "problem"),
+        ({"ActiveState": "activating", "SubState": "start", "NRestarts": "12"}, "service", "problem"),
         ({"UnitFileState": "disabled"}, "service", "warning"),
         ({"ActiveState": "inactive"}, "service", "warning"),
         ({"WatchdogUSec": "0"}, "watchdog", "warning"),

@@ -20,7 +20,7 @@ from deploy.life import install as install_command
 from deploy.life import list_bundles, roll_back
 from deploy.life.install import install
 from deploy.life.start import LifeSettings, Proving, choose_bundle
-from deploy.life.store import CURRENT, PREVIOUS, linked, lock_store, read_notes
+from deploy.life.store import CURRENT, PREVIOUS, linked, lock_store, read_notes, write_notes
 from deploy.life.trial import run_trial
 from deploy.signature import trusted_keys
 from deploy.strict_json import canonical_json
@@ -214,8 +214,9 @@ def test_two_installations_do_not_meet(made, put, store):
 
 
 def test_start_does_not_wait_for_a_process_that_hangs_with_the_notes(made, put, store, monkeypatch):
-    """An installation that somebody stopped with Ctrl-Z, or that hangs in a disk."""
-    folder = put("1")
+    """An installation that somebody stopped with Ctrl-Z, or that hangs in a disk; what it installed flies."""
+    lasting, folder = put("1"), put("2")
+    write_notes(store, read_notes(store)._replace(lasted=lasting))
     monkeypatch.setattr("deploy.life.store._PATIENCE", 0.2)
     code = "import fcntl, sys; file = open(sys.argv[1]); fcntl.flock(file, fcntl.LOCK_EX); print(flush=True); input()"
     command = [sys.executable, "-c", code, str(store / ".notes.lock")]

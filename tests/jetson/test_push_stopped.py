@@ -148,3 +148,15 @@ def test_ctrl_c_while_the_drone_installs_says_what_it_may_do_by_itself(field: Fi
     assert outcome["stands"].startswith(f"flies {old}; if it finishes installing by itself, it flies the new one from")
     assert field.service()["MainPID"] == running
     field.wait(lambda: str(field.current()).startswith("colours-2"))  # it did
+
+
+def test_service_that_was_tried_again_and_again_is_so_afterwards(field: Field) -> None:
+    """Its camera is not there, say: a push that fails must not leave it stopped."""
+    old = field.fly_old()
+    _guard(field, "fly", "kill -SEGV $$")
+    _crash(field)
+    done = field.push(new_version(field, "2"), "--watch", "2", "--ready", "5")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert f"service started (it was activating before), current is {old}" in done.stderr
+    assert field.current() == old
+    assert field.service()["ActiveState"] == "activating"
