@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from colour_model import colour_model, square, write_colour_bundle
-from drawn import assert_refused
+from drawn import UNMEASURED, assert_refused
 
 from deploy.cli import COMMANDS, main
 
@@ -52,8 +52,15 @@ def _run(*arguments: object, file_size: int | None = None) -> subprocess.Complet
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
 
     preexec = limit if file_size else None
+    environment = UNMEASURED if file_size else None
     return subprocess.run(
-        _command(*arguments), capture_output=True, text=True, timeout=120, check=False, preexec_fn=preexec
+        _command(*arguments),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        preexec_fn=preexec,
+        env=environment,
     )
 
 

@@ -85,7 +85,7 @@ def test_video_at_its_own_pace_is_a_live_source(video):
     assert numbers[-1] == 99
     for frame in frames:
         assert frame.source_time is not None
-        assert frame.captured - frames[0].captured >= frame.source_time - 1e-3
+        assert frame.captured - frames[0].captured >= frame.source_time - 0.05  # the first frame's stamp may come late
         assert frame.source_time == pytest.approx(frame.number / 100)
 
 

@@ -6,12 +6,13 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from drawn import Skylight, assert_refused, write_experiment
+from drawn import UNMEASURED, Skylight, assert_refused, write_experiment
 from forked import Forked, Started
 
 from pipeline.errors import UserError
@@ -139,7 +140,7 @@ def test_a_state_without_its_settings_is_refused(
 
 
 def test_a_full_disk_is_one_line_and_the_trial_goes_on_when_there_is_room(
-    tmp_path: Path, unbroken: Path, skylight: Skylight, forked: Forked
+    tmp_path: Path, unbroken: Path, skylight: Skylight
 ) -> None:
     _copy_inputs(unbroken, tmp_path)
     code = (
@@ -150,15 +151,12 @@ def test_a_full_disk_is_one_line_and_the_trial_goes_on_when_there_is_room(
         "    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
         "    whole(self, state)\n"
         "Checkpoints.save = limited\n"
+        "sys.argv = ['skylight', 'train', *sys.argv[1:]]\n"
         "pipeline.cli.main()\n"
     )
-    process = _train(tmp_path, forked, code)
-    out, err = process.communicate(300)
-    assert_refused(
-        subprocess.CompletedProcess(process.args, process.wait(), out, err),
-        "File too large",
-        "what was complete is kept",
-    )
+    command = [sys.executable, "-c", code, str(tmp_path / "experiment.yaml"), "--root", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=UNMEASURED)
+    assert_refused(done, "File too large", "what was complete is kept")
     done = skylight("train", tmp_path / "experiment.yaml", "--root", tmp_path)
     assert done.returncode == 0, done.stderr
     _assert_same(tmp_path, unbroken)
