@@ -72,7 +72,7 @@ test: $(READY)  ## the quick tests
 test-full: $(READY)  ## all but the slow ones, as CI runs them, and how much of the code they ran
 	rm -rf build/coverage && mkdir -p build/coverage
 	$(BIN)/coverage run -m pytest -n 2 --dist loadfile -m "not slow"
-	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage combine --quiet && rm -f build/coverage/data.*  # left by tests that fill a disk
 	@for part in pipeline deploy jetson; do \
 	    echo "coverage of $$part: $$($(BIN)/coverage report --include="$$part/*" --format=total) %"; done
 	@echo "line by line: $(BIN)/coverage html, then build/coverage/html/index.html"
