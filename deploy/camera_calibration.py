@@ -173,6 +173,8 @@ def _fit(views: Sequence[View], found: Finder) -> _Fit:
     """k3 is fitted where the corners show that there is one; elsewhere it would bend the picture's edges at random."""
     corners = _corners(views)
     boards = [found.board.points] * len(corners)
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # sums of several threads differ in their last digits from one time to the next
     for flags in (0, cv2.CALIB_FIX_K3):
         rms, matrix, distortion, rotations, _, deviations, _, errors = cv2.calibrateCameraExtended(
             boards, corners, found.size or (0, 0), np.eye(3), np.zeros(5), flags=flags
@@ -180,6 +182,7 @@ def _fit(views: Sequence[View], found: Finder) -> _Fit:
         deviations, distortion = deviations.ravel(), distortion.ravel()
         if abs(distortion[4]) > 3 * deviations[8]:  # fx, fy, cx, cy, k1, k2, p1, p2, k3, ...
             break
+    cv2.setNumThreads(threads)
     tilts = [math.degrees(math.acos(min(1.0, abs(cv2.Rodrigues(turn)[0][2, 2])))) for turn in rotations]
     return _Fit(float(rms), matrix, distortion, deviations, [float(error) for error in errors.ravel()], tilts)
 
